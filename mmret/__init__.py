@@ -1,0 +1,3 @@
+"""Train and compare multimodal retrievers."""
+
+__version__ = "0.1.0"
