@@ -1,0 +1,56 @@
+"""The interface every architecture implements: two encoders and a score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mmret.types import Embeddings, Inputs, Processor
+
+
+class Retriever(nn.Module, ABC):
+    """Two encoders and a score. Knows nothing of losses, ranks, recipes.
+
+    Invariants (tests/unit/models/test_contract.py runs them over every entry of `MODELS`):
+    `encode_*` is row-wise, so permuting or chunking rows permutes or chunks the outputs; vectors have unit length;
+    a masked token never influences a score; `score` is the same in training and evaluation.
+    """
+
+    Config: ClassVar[type]
+    config: Any
+    processor: Processor
+
+    @abstractmethod
+    def encode_query(self, inputs: Inputs) -> Embeddings:
+        """Embeddings of N queries."""
+
+    @abstractmethod
+    def encode_document(self, inputs: Inputs) -> Embeddings:
+        """Embeddings of N documents."""
+
+    @abstractmethod
+    def score(self, queries: Embeddings, documents: Embeddings) -> Tensor:
+        """Scores [B, N], float32 whatever the input type."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write config, weights (safetensors) and processor files; `mmret.load(folder)` opens them, offline."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path, **overrides: Any) -> Retriever:
+        """Open a folder that `save` wrote or, where the architecture has one, a published checkpoint.
+
+        Raises:
+            CheckpointError: keys are missing, unknown or of another shape; the text lists them.
+        """
+
+    def handover_source(self, key: str) -> str | None:
+        """Name of the earlier stage's entry that a state-dict key without namesake starts from; None: it starts fresh.
+
+        Lets a stage change the model: PreFLMR's separate query encoder begins as a copy of the document encoder.
+        """
+        return None

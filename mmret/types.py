@@ -1,0 +1,274 @@
+"""The vocabulary: what a shard holds, what a model eats, what a retriever gives. No logic but split, select, to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+Role = Literal["query", "document"]
+
+
+class Need(Enum):
+    """What an objective needs beyond embeddings; collation, the recipe check and GradCache read it."""
+
+    PAIR = "pair"
+    """The model must be a `PairEncoder`."""
+    MASKED_QUERY = "masked_query"
+    """The batch must carry token-masked queries."""
+    NEGATIVES = "negatives"
+    """Each query must come with at least one negative document."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as it lies in a shard: encoded bytes, decoded only when somebody looks."""
+
+    data: bytes
+    """JPEG, PNG, WebP: whatever Pillow opens."""
+    name: str = "image"
+    """Where it came from, for error messages."""
+
+    def decode(self) -> Image.Image:
+        """The picture as RGB; transparency is laid on white.
+
+        Raises:
+            SampleError: the bytes are no image that Pillow can open.
+        """
+        from mmret.errors import SampleError
+
+        try:
+            image = Image.open(io.BytesIO(self.data))
+            image.load()
+        except Exception as error:
+            raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image ({error})") from error
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            image = Image.alpha_composite(white, image)
+        return image.convert("RGB")
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes that identify the content."""
+        return blake2b(self.data, digest_size=16).digest()
+
+    @classmethod
+    def of(cls, image: Image.Image, name: str = "image") -> EncodedImage:
+        """Encode a Pillow image without loss."""
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return cls(buffer.getvalue(), name)
+
+
+@dataclass(frozen=True)
+class Content:
+    """One side of a pair: what is asked, or what is searched. At least one of text, images."""
+
+    text: str | None = None
+    images: tuple[EncodedImage, ...] = ()
+    instruction: str | None = None
+    id: str | None = None
+    """Name of a document within its collection; equal ids are the same document."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training or evaluation row."""
+
+    key: str
+    """shard:key, for messages."""
+    source: str
+    query: Content
+    positives: tuple[Content, ...]
+    negatives: tuple[Content, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the row says: answers, topic, label."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Model inputs of N rows."""
+
+    dense: Mapping[str, Tensor] = field(default_factory=dict)
+    """dim 0 = row: input_ids, attention_mask, pixel_values, ..."""
+    ragged: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    """One tensor per row: patches and grids of a variable-resolution model."""
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(value) for name, value in (*self.dense.items(), *self.ragged.items())}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"inputs disagree on the number of rows: {sizes}")
+
+    def __len__(self) -> int:
+        return next((len(value) for value in (*self.dense.values(), *self.ragged.values())), 0)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.dense or name in self.ragged
+
+    def select(self, rows: slice | Sequence[int] | Tensor) -> Inputs:
+        """The given rows, in the given order."""
+        if isinstance(rows, slice):
+            index = list(range(len(self)))[rows]
+            return Inputs(
+                {k: v[rows] for k, v in self.dense.items()}, {k: [v[i] for i in index] for k, v in self.ragged.items()}
+            )
+        index = [int(i) for i in rows]
+        return Inputs(
+            {k: v[torch.as_tensor(index, device=v.device)] for k, v in self.dense.items()},
+            {k: [v[i] for i in index] for k, v in self.ragged.items()},
+        )
+
+    def split(self, size: int) -> Iterator[Inputs]:
+        """Chunks of at most `size` rows; joined again they are the whole."""
+        for start in range(0, len(self), size):
+            yield self.select(slice(start, start + size))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Inputs:
+        """All tensors on `device`."""
+        return Inputs(
+            {k: v.to(device, non_blocking=non_blocking) for k, v in self.dense.items()},
+            {k: [t.to(device, non_blocking=non_blocking) for t in v] for k, v in self.ragged.items()},
+        )
+
+    def pin_memory(self) -> Inputs:
+        """All tensors in page-locked memory; the loader calls this."""
+        return Inputs(
+            {k: v.pin_memory() for k, v in self.dense.items()},
+            {k: [t.pin_memory() for t in v] for k, v in self.ragged.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one rank trains on in one step.
+
+    Documents are query-major: rows [i * num_documents, (i + 1) * num_documents) belong to query i, its positive first.
+    """
+
+    query: Inputs
+    document: Inputs | None
+    num_documents: int
+    document_ids: Tensor | None = None
+    """[B * num_documents] int64; equal numbers are the same document (`document_number`)."""
+    positive_ids: Sequence[Tensor] | None = None
+    """Per query the int64 numbers of all documents known to answer it, drawn or not."""
+    masked_query: Inputs | None = None
+    sources: tuple[str, ...] = ()
+    """Source of each row."""
+    keys: tuple[str, ...] = ()
+    """shard:key of each row."""
+
+    def __post_init__(self) -> None:
+        if self.document is not None and len(self.document) != len(self.query) * self.num_documents:
+            raise ValueError(
+                f"{len(self.document)} document rows, want {len(self.query) * self.num_documents} "
+                f"(= {len(self.query)} queries x {self.num_documents} documents per query)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """All tensors on `device`."""
+
+        def move(value: Any) -> Any:
+            return None if value is None else value.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            query=move(self.query),
+            document=move(self.document),
+            document_ids=move(self.document_ids),
+            positive_ids=None if self.positive_ids is None else [move(ids) for ids in self.positive_ids],
+            masked_query=move(self.masked_query),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Inputs in page-locked memory; the loader calls this."""
+        return replace(
+            self,
+            query=self.query.pin_memory(),
+            document=None if self.document is None else self.document.pin_memory(),
+            masked_query=None if self.masked_query is None else self.masked_query.pin_memory(),
+        )
+
+
+def document_number(source: str, id: str) -> int:
+    """A document's id as an int64 that is the same in every process (63 bits of a hash of collection and id)."""
+    return int.from_bytes(blake2b(f"{source}\0{id}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a retriever gives for N rows."""
+
+    vectors: Tensor
+    """[N, D] single vector, [N, T, D] late interaction; unit length, or all zero where a token is masked."""
+    mask: Tensor | None = None
+    """[N, T] bool; None for a single vector."""
+    aux: Mapping[str, Embeddings] = field(default_factory=dict)
+    """Further heads of the same pass (VLMo: "vl")."""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def head(self, name: str = "main") -> Embeddings:
+        """The embeddings of a named head; "main" is this one."""
+        return self if name == "main" else self.aux[name]
+
+    def select(self, rows: slice | Tensor) -> Embeddings:
+        """The given rows."""
+        return Embeddings(
+            self.vectors[rows],
+            None if self.mask is None else self.mask[rows],
+            {name: head.select(rows) for name, head in self.aux.items()},
+        )
+
+    def split(self, size: int) -> Iterator[Embeddings]:
+        """Chunks of at most `size` rows."""
+        for start in range(0, len(self), size):
+            yield self.select(slice(start, start + size))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Embeddings:
+        """Vectors on `device` in `dtype`; masks follow the device."""
+        return Embeddings(
+            self.vectors.to(device=device, dtype=dtype),
+            None if self.mask is None else self.mask.to(device=device),
+            {name: head.to(device, dtype) for name, head in self.aux.items()},
+        )
+
+    def as_leaf(self) -> Embeddings:
+        """Cut from the graph that made it, collecting gradient (GradCache)."""
+        return Embeddings(
+            self.vectors.detach().requires_grad_(), self.mask, {name: head.as_leaf() for name, head in self.aux.items()}
+        )
+
+    @staticmethod
+    def cat(parts: Sequence[Embeddings]) -> Embeddings:
+        """Join rows; shorter token axes are padded with masked zero vectors."""
+        first = parts[0]
+        aux = {name: Embeddings.cat([part.aux[name] for part in parts]) for name in first.aux}
+        if first.mask is None:
+            return Embeddings(torch.cat([part.vectors for part in parts]), None, aux)
+        tokens = max(part.vectors.shape[1] for part in parts)
+        vectors, masks = [], []
+        for part in parts:
+            missing = tokens - part.vectors.shape[1]
+            assert part.mask is not None
+            vectors.append(torch.nn.functional.pad(part.vectors, (0, 0, 0, missing)))
+            masks.append(torch.nn.functional.pad(part.mask, (0, missing), value=False))
+        return Embeddings(torch.cat(vectors), torch.cat(masks), aux)
+
+
+class Processor(Protocol):
+    """Contents to model inputs; runs in data workers, so it must pickle. A model owns one (`Retriever.processor`)."""
+
+    def __call__(self, contents: Sequence[Content], role: Role) -> Inputs: ...
