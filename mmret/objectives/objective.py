@@ -1,0 +1,37 @@
+"""The interface of a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mmret.objectives.step import Step
+from mmret.types import Need
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A scalar to minimise, and detached scalars to log."""
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """Step -> loss, the mean over this rank's queries; `config.weight` is applied by the training module."""
+
+    Config: ClassVar[type]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What it asks for beyond embeddings."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, step: Step) -> LossOutput:
+        """The loss of one step."""
