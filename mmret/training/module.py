@@ -1,0 +1,78 @@
+"""What all three trainings have in common: one step, its log, its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from mmret.models.retriever import Retriever
+from mmret.objectives import OBJECTIVES, LossOutput, Objective, Step
+from mmret.recipe.schema import Stage
+from mmret.training.optim import build_optimizer, build_schedule, freeze
+from mmret.types import Batch
+
+
+class RetrievalModule(L.LightningModule):
+    """A retriever and its objectives in one stage.
+
+    Dropout is seeded per step and rank, so a resumed run repeats the uninterrupted one.
+    """
+
+    def __init__(self, model: Retriever, stage: Stage, seed: int = 0) -> None:
+        super().__init__()
+        self.model, self.stage, self.seed = model, stage, seed
+        self.objectives = build_objectives(stage.objectives)
+        self.weights = {name: objective.config.weight for name, objective in self.objectives.items()}
+        self.scales = freeze(self, stage.lr_scale)
+        self.frozen = [m for m in self.model.children() if not any(p.requires_grad for p in m.parameters())]
+
+    def train(self, mode: bool = True) -> RetrievalModule:
+        """Frozen towers stay in eval mode: no dropout, no moving statistics."""
+        super().train(mode)
+        for tower in self.frozen:
+            tower.eval()
+        return self
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed this step."""
+        text = f"{self.seed}/{self.stage.name}/{batch_idx}/{self.global_rank}"
+        torch.manual_seed(int.from_bytes(blake2b(text.encode(), digest_size=7).digest(), "big"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted loss of this rank's rows."""
+        return self.total_loss(Step(self.model, batch))
+
+    def total_loss(self, step: Step) -> Tensor:
+        """Weighted sum of the objectives; each is logged under its name."""
+        outputs = {name: objective(step) for name, objective in self.objectives.items()}
+        total = torch.stack([self.weights[name] * output.loss for name, output in outputs.items()]).sum()
+        self.log_outputs(total, outputs)
+        return total
+
+    def log_outputs(self, total: Tensor, outputs: Mapping[str, LossOutput]) -> None:
+        """train/loss, and loss and metrics of each objective."""
+        self.log("train/loss", total.detach(), prog_bar=True)
+        for name, output in outputs.items():
+            values = {"loss": output.loss.detach(), **output.metrics}
+            self.log_dict({f"train/{name}/{metric}": value for metric, value in values.items()})
+
+    def configure_optimizers(self) -> Any:
+        """AdamW by `lr_scale`; the schedule's length comes from the recipe (asking the trainer loses loader state)."""
+        optimizer = build_optimizer(self, self.stage.optimizer, self.scales)
+        schedule = build_schedule(optimizer, self.stage.schedule, self.stage.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches know how to move."""
+        return batch.to(device, non_blocking=True)
+
+
+def build_objectives(configs: Mapping[str, Any]) -> nn.ModuleDict:
+    """Objectives by their name in the log."""
+    objectives: dict[str, Objective] = {name: OBJECTIVES[config.name](config) for name, config in configs.items()}
+    return nn.ModuleDict(objectives)
