@@ -1,0 +1,146 @@
+"""Batches by number: one item is this rank's part of a global batch. Broken samples are replaced here, and counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from mmret.data.collate import collate
+from mmret.data.draw import Drawn, draw
+from mmret.data.plan import Plan, Row
+from mmret.data.source import Source
+from mmret.errors import MMRetError, SampleError
+from mmret.types import Batch, Processor
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+"""Broken samples of a source that each process logs."""
+_PATIENCE = 20
+"""Broken samples below which the share is not judged."""
+
+
+class Failure:
+    """An error on its way out of a data worker (raised there, torch would bury it in the worker's traceback)."""
+
+    def __init__(self, error: MMRetError):
+        self.error = error
+
+
+class MixtureDataset(Dataset[Batch]):
+    """`dataset[i]` is this rank's part of batch i, whichever process asks. Pickles: files are opened where it lands."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Mapping[str, Source],
+        processor: Processor,
+        *,
+        documents_per_query: int,
+        seed: int,
+        max_bad_fraction: float,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+    ) -> None:
+        self.plan, self.sources, self.processor = plan, dict(sources), processor
+        self.documents_per_query, self.seed, self.max_bad_fraction = documents_per_query, seed, max_bad_fraction
+        self.rank, self.world = rank, world
+        # A slot for each process that loads, in shared memory: no locks, and the training process sees the sum.
+        self._bad_counts = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
+        self._reads = dict.fromkeys(self.sources, 0)
+        self._bad: dict[str, set[int]] = {name: set() for name in self.sources}
+
+    @property
+    def bad(self) -> int:
+        """Broken samples met by this rank's loading processes, repeats included."""
+        return int(self._bad_counts.sum())
+
+    def __getitem__(self, batch: int) -> Batch:
+        """This rank's part of a batch.
+
+        Raises:
+            SampleError: too many samples of a source are broken.
+            ConfigError: rows cannot get as many documents as asked for.
+        """
+        rows = [_Place(row) for row in self.plan.rows(batch, self.rank, self.world)]
+        drawn = [self._draw(place) for place in rows]
+        while True:
+            try:
+                return collate(drawn, self.processor)
+            except SampleError:
+                # An image that does not decode shows only here. Find the rows that fail alone; any other rank or
+                # worker would find the same ones.
+                culprits = [(at, error) for at, row in enumerate(drawn) if (error := self._fault(row)) is not None]
+                if not culprits:
+                    raise
+                for at, error in culprits:
+                    self._replace(rows[at], error)
+                    drawn[at] = self._draw(rows[at])
+
+    def _draw(self, place: _Place) -> Drawn:
+        """The row at a place or, as long as that is broken, its replacements."""
+        while True:
+            self._reads[place.row.source] += 1
+            try:
+                return draw(self.sources[place.row.source], place.row, self.documents_per_query, self.seed)
+            except SampleError as error:
+                self._replace(place, error)
+
+    def _fault(self, row: Drawn) -> SampleError | None:
+        try:
+            collate([row], self.processor)
+        except SampleError as error:
+            return error
+        return None
+
+    def _replace(self, place: _Place, error: SampleError) -> None:
+        """Count a broken sample, and move the place on.
+
+        The share of a source's broken samples is judged by each process for what it has read, once it has met 20 of
+        them or a tenth of the source; a share of 0 allows none.
+        """
+        name = place.row.source
+        worker = get_worker_info()
+        self._bad_counts[worker.id if worker else 0] += 1
+        bad = self._bad[name]
+        if place.row.index not in bad:
+            bad.add(place.row.index)
+            if len(bad) <= _SHOWN:
+                last = "; further ones are counted only (data/bad_samples)" if len(bad) == _SHOWN else ""
+                logger.warning("broken sample replaced: %s%s", error, last)
+        size = len(self.plan.orders[name])
+        seen = min(self._reads[name], size)
+        judged = self.max_bad_fraction == 0 or len(bad) >= min(_PATIENCE, max(size // 10, 1))
+        if (judged and len(bad) > self.max_bad_fraction * seen) or place.attempts >= size:
+            raise SampleError(
+                f"source {name}: {len(bad):,} of {seen:,} samples read are broken, more than data.max_bad_fraction = "
+                f"{self.max_bad_fraction:g} allows; the last one: {error}. "
+                "Repair or repack the shards, or raise the limit"
+            ) from error
+        place.attempts += 1
+        place.row = self.plan.replacement(place.first, place.attempts)
+
+
+class WorkerDataset(Dataset["Batch | Failure"]):
+    """The same for data workers: our errors come back as values, with their own text."""
+
+    def __init__(self, dataset: MixtureDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, batch: int) -> Batch | Failure:
+        try:
+            return self.dataset[batch]
+        except MMRetError as error:
+            return Failure(error)
+
+
+class _Place:
+    """A row of a batch, and how often it was replaced."""
+
+    def __init__(self, row: Row):
+        self.first = self.row = row
+        self.attempts = 0

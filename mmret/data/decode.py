@@ -1,0 +1,189 @@
+"""A raw sample to its query and documents; every fault is a SampleError that starts with shard:key.
+
+The JSON of a sample:
+    {"query": {"text"?, "instruction"?, "images"?: [ref, ...]},
+     "positives": [document, ...], "negatives"?: [document, ...], anything else -> Example.meta}
+    ref       a member's suffix in this sample ("q.0.webp") or else an id of the images table
+    document  an id of the documents table, or {"id"?, "text"?, "images"?: [ref, ...]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmret.data.reader import RawSample
+from mmret.data.spec import DataSpec
+from mmret.data.table import Table
+from mmret.errors import SampleError
+from mmret.types import Content, EncodedImage, Example
+
+_QUERY = frozenset(("text", "instruction", "images"))
+_DOCUMENT = frozenset(("id", "text", "images"))
+_COLUMNS = ("text", "image")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A sample whose query is ready and whose documents are still references: a batch needs few of them."""
+
+    name: str
+    """shard:key"""
+    query: Content
+    positives: list[Any]
+    negatives: list[Any]
+    meta: dict[str, Any]
+    members: Mapping[str, bytes]
+
+
+class Decoder:
+    """Raw samples of one spec to contents."""
+
+    def __init__(self, spec: DataSpec, documents: Table | None, images: Table | None):
+        self.source, self.declared = spec.name, spec.file or "its spec"
+        self.documents, self.images = documents, images
+        self._required: dict[str, list[str]] = {"query": [], "positives": [], "negatives": []}
+        for field in spec.required:
+            side, _, name = field.partition(".")
+            self._required[side].append(name)
+
+    def parse(self, raw: RawSample) -> Parsed:
+        """Check the sample's JSON and build its query."""
+        row = self._json(raw)
+        query = row.pop("query", None)
+        if not isinstance(query, dict):
+            raise SampleError(f"{raw.name}: query is {_kind(query)}, want an object with text, images or both")
+        if not _QUERY.issuperset(query):
+            raise SampleError(f"{raw.name}: {_unknown('query', query, _QUERY)}")
+        positives, negatives = row.pop("positives", None), row.pop("negatives", None) or []
+        if not isinstance(positives, list) or not isinstance(negatives, list):
+            raise SampleError(f"{raw.name}: positives and negatives must be lists of documents")
+        if not positives:
+            raise SampleError(f"{raw.name}: no positives; each row needs a document that answers it")
+        content = Content(
+            _text(raw.name, "query.text", query.get("text")),
+            self._images(raw.name, "query.images", query.get("images"), raw.members),
+            _text(raw.name, "query.instruction", query.get("instruction")),
+        )
+        self._check(raw.name, "query", content)
+        return Parsed(raw.name, content, positives, negatives, row, raw.members)
+
+    def document(self, sample: Parsed, side: str, reference: Any) -> Content:
+        """The document that a reference names; `side` is positives or negatives."""
+        if isinstance(reference, str):
+            content = self._look_up(sample.name, side, reference)
+        elif isinstance(reference, dict):
+            if not _DOCUMENT.issuperset(reference):
+                raise SampleError(f"{sample.name}: {_unknown(side, reference, _DOCUMENT)}")
+            content = Content(
+                _text(sample.name, f"{side}.text", reference.get("text")),
+                self._images(sample.name, f"{side}.images", reference.get("images"), sample.members),
+                id=_text(sample.name, f"{side}.id", reference.get("id")),
+            )
+        else:
+            raise SampleError(
+                f"{sample.name}: {side} holds {_kind(reference)}; want an id or an object with text, images"
+            )
+        self._check(sample.name, side, content)
+        return content
+
+    def table_document(self, sample: Parsed, side: str, row: int) -> Content:
+        """The document in a row of the documents table, for a place in `sample`."""
+        content = self.row_document(row)
+        self._check(sample.name, side, content)
+        return content
+
+    def row_document(self, row: int) -> Content:
+        """The document in a row of the documents table."""
+        assert self.documents is not None
+        return self._content(row, self.documents.id(row))
+
+    def example(self, raw: RawSample) -> Example:
+        """The whole sample, all documents resolved."""
+        sample = self.parse(raw)
+        positives = tuple(self.document(sample, "positives", reference) for reference in sample.positives)
+        negatives = tuple(self.document(sample, "negatives", reference) for reference in sample.negatives)
+        return Example(raw.name, self.source, sample.query, positives, negatives, sample.meta)
+
+    def _content(self, row: int, id: str) -> Content:
+        assert self.documents is not None
+        values = self.documents.row(row, _COLUMNS)
+        image = values["image"]
+        return Content(
+            values["text"], () if image is None else (EncodedImage(image, f"{self.documents.path.name}:{id}"),), id=id
+        )
+
+    def _json(self, raw: RawSample) -> dict[str, Any]:
+        data = raw.members.get("json")
+        if data is None:
+            raise SampleError(f"{raw.name}: no json member (has: {', '.join(raw.members)}); half a sample")
+        try:
+            row = json.loads(data)
+        except ValueError as error:
+            raise SampleError(f"{raw.name}: its json does not parse ({error})") from error
+        if not isinstance(row, dict):
+            raise SampleError(f"{raw.name}: its json is {_kind(row)}, want an object")
+        return row
+
+    def _look_up(self, name: str, side: str, id: str) -> Content:
+        if self.documents is None:
+            raise SampleError(f"{name}: {side} names document {id!r}, but {self.declared} has no documents table")
+        row = self.documents.find(id)
+        if row is None:
+            raise SampleError(f"{name}: {side} names document {id!r}, which {self.documents.path} does not have")
+        return self._content(row, id)
+
+    def _images(self, name: str, field: str, references: Any, members: Mapping[str, bytes]) -> tuple[EncodedImage, ...]:
+        if not references:
+            return ()
+        if not isinstance(references, list):
+            raise SampleError(f"{name}: {field} is {_kind(references)}, want a list of members or image ids")
+        return tuple(self._image(name, field, reference, members) for reference in references)
+
+    def _image(self, name: str, field: str, reference: Any, members: Mapping[str, bytes]) -> EncodedImage:
+        data = members.get(reference) if isinstance(reference, str) else None
+        where = f"{name}.{reference}"
+        if data is None and self.images is not None and isinstance(reference, str):
+            row = self.images.find(reference)
+            if row is not None:
+                data, where = self.images.row(row, ("image",))["image"], f"{self.images.path.name}:{reference}"
+        if data is None:
+            table = f"no image in {self.images.path}" if self.images else f"{self.declared} has no images table"
+            raise SampleError(
+                f"{name}: {field} names {reference!r}: no member of this sample (it has {', '.join(members)}), "
+                f"and {table}"
+            )
+        if not data:
+            raise SampleError(f"{where}: the image is empty (0 bytes)")
+        return EncodedImage(data, where)
+
+    def _check(self, name: str, side: str, content: Content) -> None:
+        for field in self._required[side]:
+            if not getattr(content, field):
+                raise SampleError(f"{name} has no {side}.{field}; {self.source} declares it required ({self.declared})")
+        if content.text is None and not content.images:
+            raise SampleError(f"{name}: {side} has neither text nor images")
+
+
+def _text(name: str, field: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise SampleError(f"{name}: {field} is {_kind(value)}, want a text")
+    if not value or value.isspace():
+        raise SampleError(f"{name}: {field} is empty; leave it out, or give it a text")
+    return value
+
+
+def _unknown(side: str, given: Mapping[str, Any], known: frozenset[str]) -> str:
+    extra = ", ".join(sorted(set(given) - known))
+    return (
+        f"{side} has an unknown field {extra}; known: {', '.join(sorted(known))} (other facts stand beside the query)"
+    )
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "missing", str: "a text", list: "a list", dict: "an object", bool: "a truth value"}
+    return names.get(type(value), "a number")

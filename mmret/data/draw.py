@@ -1,0 +1,105 @@
+"""What a row uses of its sample: one positive, negatives, an instruction; f(seed, source, epoch, sample)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mmret.data.decode import Parsed
+from mmret.data.dice import Dice
+from mmret.data.plan import Row
+from mmret.data.source import Source
+from mmret.errors import ConfigError
+from mmret.types import Content
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One row of a batch before the processor."""
+
+    source: str
+    key: str
+    """shard:key"""
+    query: Content
+    documents: tuple[Content, ...]
+    """The drawn positive, then the negatives."""
+    document_numbers: tuple[int, ...]
+    positive_numbers: tuple[int, ...]
+    """Of all positives, drawn or not."""
+
+
+def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn:
+    """Read a row's sample and choose from it.
+
+    Negatives come from the row's own list as far as it goes, then from the source's documents table, never a document
+    that is already there and never one of the row's positives.
+
+    Raises:
+        SampleError: the sample is broken.
+        ConfigError: it has too few negatives, and there is no table, or too small a one, to draw the rest from.
+    """
+    sample = source.parse(row.index)
+    dice = Dice(seed, source.name, row.epoch, row.index)
+    positive = dice.below(len(sample.positives))
+    query = sample.query
+    if query.instruction is None and source.spec.instructions:
+        query = replace(query, instruction=source.spec.instructions[dice.below(len(source.spec.instructions))])
+
+    documents = [source.decoder.document(sample, "positives", sample.positives[positive])]
+    positives = [
+        documents[0] if at == positive else _identity(source, sample, reference)
+        for at, reference in enumerate(sample.positives)
+    ]
+    wanted = documents_per_query - 1
+    for at in dice.sample(len(sample.negatives), min(wanted, len(sample.negatives))):
+        documents.append(source.decoder.document(sample, "negatives", sample.negatives[at]))
+    if len(documents) <= wanted:
+        documents += _fill(source, sample, positives, documents, documents_per_query, dice)
+
+    numbers = tuple(source.number(document) for document in documents)
+    known = tuple(dict.fromkeys(numbers[0] if p is documents[0] else source.number(p) for p in positives))
+    return Drawn(source.name, sample.name, query, tuple(documents), numbers, known)
+
+
+def _identity(source: Source, sample: Parsed, reference: object) -> Content:
+    """As much of a positive that was not drawn as its number needs: ids are not looked up."""
+    if isinstance(reference, str):
+        return Content(id=reference)
+    return source.decoder.document(sample, "positives", reference)
+
+
+def _fill(
+    source: Source,
+    sample: Parsed,
+    positives: list[Content],
+    documents: list[Content],
+    documents_per_query: int,
+    dice: Dice,
+) -> list[Content]:
+    """Random documents of the table for the places that the row's own negatives leave empty."""
+    missing = documents_per_query - len(documents)
+    lack = f"{sample.name}: documents_per_query is {documents_per_query}, negatives here: {len(sample.negatives)}, and "
+    table = source.documents
+    if table is None:
+        raise ConfigError(
+            f"{lack}{source.spec.file or source.name} has no documents table to draw the rest from; "
+            "add one, pack rows with negatives, or lower documents_per_query"
+        )
+    taken = {content.id for content in (*positives, *documents) if content.id is not None}
+    # The same passage may stand in the row without an id.
+    texts = {content.text for content in positives if content.text is not None}
+    drawn: list[Content] = []
+    for _ in range(64 * missing):
+        number = dice.below(len(table))
+        id = table.id(number)
+        if id in taken:
+            continue
+        content = source.decoder.table_document(sample, "negatives", number)
+        taken.add(id)
+        if content.text is None or content.text not in texts:
+            drawn.append(content)
+            if len(drawn) == missing:
+                return drawn
+    raise ConfigError(
+        f"{lack}{table.path} has only {len(table):,} documents, too few to draw {missing} others; "
+        "lower documents_per_query"
+    )

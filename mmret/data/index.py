@@ -1,0 +1,172 @@
+"""Where each member of each sample of a shard lies: the sidecar that lets a reader seek instead of parsing a tar."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from mmret.errors import SampleError
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("members", pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+        ("offsets", pa.list_(pa.int64())),
+        ("sizes", pa.list_(pa.int64())),
+    ]
+)
+
+
+def shard_stem(path: Path) -> str:
+    """File name without `.tar` or `.tar.gz`."""
+    for suffix in (".tar.gz", ".tgz", ".tar"):
+        if path.name.endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def index_path(shard: Path) -> Path:
+    """The sidecar's place: `<shard stem>.index.arrow` beside the shard."""
+    return shard.with_name(shard_stem(shard) + ".index.arrow")
+
+
+class IndexWriter:
+    """Collects the members of one shard."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.names: dict[str, int] = {}
+        self.ends, self.codes, self.offsets, self.sizes = [0], [], [], []
+
+    def add(self, key: str, members: Sequence[tuple[str, int, int]]) -> None:
+        """One sample: its members as (suffix, offset of the first byte in the tar, size)."""
+        self.keys.append(key)
+        for suffix, offset, size in members:
+            self.codes.append(self.names.setdefault(suffix, len(self.names)))
+            self.offsets.append(offset)
+            self.sizes.append(size)
+        self.ends.append(len(self.codes))
+
+    def save(self, path: Path, shard_bytes: int) -> None:
+        """Write the sidecar, all of it or nothing; `shard_bytes` ties it to its shard."""
+        ends = pa.array(self.ends, pa.int32())
+        members = pa.DictionaryArray.from_arrays(
+            pa.array(self.codes, pa.int32()), pa.array(list(self.names), pa.string())
+        )
+        lists = [members, pa.array(self.offsets, pa.int64()), pa.array(self.sizes, pa.int64())]
+        columns = [pa.array(self.keys, pa.string()), *(pa.ListArray.from_arrays(ends, values) for values in lists)]
+        schema = _SCHEMA.with_metadata({"shard_bytes": str(shard_bytes)})
+        part = path.with_name(path.name + ".part")
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+        os.replace(part, path)
+
+
+class ShardIndex:
+    """The members of one shard, memory-mapped; lookups are numpy arithmetic."""
+
+    def __init__(self, path: Path):
+        """Open a sidecar.
+
+        Raises:
+            SampleError: the file is missing or no index.
+        """
+        if not path.is_file():
+            raise SampleError(f"{path}: the shard has no member index; mmret.data.index_shard makes it")
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            batch = reader.get_batch(0)
+            members, offsets, sizes = (batch.column(name) for name in ("members", "offsets", "sizes"))
+            self.keys = batch.column("key")
+            self._names: list[str] = members.values.dictionary.to_pylist()
+            self._ends: np.ndarray = members.offsets.to_numpy()
+            self._codes: np.ndarray = members.values.indices.to_numpy()
+            self._offsets: np.ndarray = offsets.values.to_numpy()
+            self._sizes: np.ndarray = sizes.values.to_numpy()
+            self.shard_bytes = int((reader.schema.metadata or {})[b"shard_bytes"])
+        except (pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+            raise SampleError(
+                f"{path}: not a member index ({error}); make it again with mmret.data.index_shard"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, sample: int) -> str:
+        """Key of a sample."""
+        return self.keys[sample].as_py()
+
+    def members(self, sample: int) -> list[tuple[str, int, int]]:
+        """(suffix, offset, size) of each member of a sample, in tar order."""
+        first, last = self._ends[sample], self._ends[sample + 1]
+        codes = self._codes[first:last].tolist()
+        return [
+            (self._names[code], offset, size)
+            for code, offset, size in zip(codes, self._offsets[first:last].tolist(), self._sizes[first:last].tolist())
+        ]
+
+
+def index_shard(shard: str | Path) -> Path:
+    """Make the sidecar of a tar that somebody else wrote, by reading it once.
+
+    Members of one sample must follow each other, as webdataset wants them; a name is cut at its file name's first dot.
+
+    Raises:
+        SampleError: the tar is truncated, or a key comes back after other keys (a duplicate or a dotted key).
+    """
+    shard = Path(shard)
+    writer, seen = IndexWriter(), set()
+    key, members = "", []
+
+    def flush() -> None:
+        if members:
+            writer.add(key, members)
+
+    with _open_raw(shard) as file:
+        end = 0
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for info in tar:
+                    if not info.isfile():
+                        continue
+                    head, dot, suffix = info.name.rpartition("/")[2].partition(".")
+                    if not head or not dot:
+                        continue
+                    member_key = info.name[: len(info.name) - len(suffix) - 1]
+                    if member_key != key:
+                        flush()
+                        if member_key in seen:
+                            raise SampleError(
+                                f"{shard.name}:{member_key}: the key occurs twice, or holds a dot "
+                                "(names are cut at the first dot); rename the members: one key a sample"
+                            )
+                        seen.add(member_key)
+                        key, members = member_key, []
+                    if any(suffix == name for name, _, _ in members):
+                        raise SampleError(f"{shard.name}:{key}: two members end in .{suffix}; the key occurs twice")
+                    members.append((suffix, info.offset_data, info.size))
+                    end = max(end, info.offset_data + info.size)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise SampleError(f"{shard.name}: not a whole tar ({error}) near key {key!r}; copy it again") from error
+        flush()
+        file.seek(0, os.SEEK_END)
+        length = file.tell()
+    # Two blocks of zeros end a tar. Without them it was cut, maybe between members, where tarfile sees nothing wrong.
+    if length < -(-end // 512) * 512 + 1024:
+        raise SampleError(f"{shard.name}: the tar ends in the middle of, or right after, key {key!r}; copy it again")
+    path = index_path(shard)
+    writer.save(path, shard.stat().st_size)
+    return path
+
+
+def _open_raw(shard: Path) -> BinaryIO:
+    if shard.name.endswith("gz"):
+        return cast(BinaryIO, gzip.open(shard, "rb"))
+    return shard.open("rb")

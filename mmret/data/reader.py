@@ -1,0 +1,128 @@
+"""Samples by number: find the shard, seek, read. No tar is parsed at training time, and nothing is decoded here."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass
+from io import FileIO
+from itertools import accumulate
+from typing import Any
+
+from mmret.data.index import ShardIndex, index_path
+from mmret.data.inflate import seekable
+from mmret.data.shards import Manifest
+from mmret.errors import MMRetError, SampleError
+
+_MAX_OPEN = 64
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """The members of a sample as they lie in the tar."""
+
+    name: str
+    """shard:key"""
+    members: dict[str, bytes]
+    """Suffix ("json", "q.0.webp") -> bytes."""
+
+
+class ShardReader:
+    """Reads any sample of a manifest. Safe after fork (reads carry their offset); pickles without its open files."""
+
+    def __init__(self, manifest: Manifest):
+        self.manifest = manifest
+        self._starts = [0, *accumulate(shard.samples for shard in manifest.shards)]
+        self._open: OrderedDict[int, tuple[FileIO, ShardIndex] | SampleError] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": OrderedDict()}
+
+    def read(self, index: int) -> RawSample:
+        """Sample `index` of the collection, in stored order.
+
+        Raises:
+            SampleError: its shard is missing, shorter than its index says, or does not match it.
+            IndexError: there is no such sample.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.manifest.path}: no sample {index} (of {len(self):,})")
+        shard = bisect_right(self._starts, index) - 1
+        sample = index - self._starts[shard]
+        file, members = self._shard(shard)
+        places = members.members(sample)
+        name = f"{self.manifest.shards[shard].name}:{members.key(sample)}"
+        # The members of a sample follow each other, headers between them: one read instead of one for each.
+        first = places[0][1]
+        length = places[-1][1] + places[-1][2] - first
+        try:
+            data = os.pread(file.fileno(), length, first)
+        except OSError as error:
+            raise SampleError(f"{name}: cannot be read ({error})") from error
+        if len(data) < length:
+            raise SampleError(f"{name}: the shard ends before this sample does; it was truncated, copy it again")
+        return RawSample(name, {suffix: data[at - first : at - first + size] for suffix, at, size in places})
+
+    def check(self) -> None:
+        """Compare each shard's size and index with the manifest; no sample is read.
+
+        Raises:
+            SampleError: a shard or index is missing, truncated, or of another version.
+        """
+        for shard in range(len(self.manifest.shards)):
+            self._check_shard(shard)
+
+    def _shard(self, shard: int) -> tuple[FileIO, ShardIndex]:
+        """The shard's open file and its index; the few last used stay open."""
+        opened = self._open.get(shard)
+        if opened is None:
+            try:
+                opened = self._open_shard(shard)
+            except SampleError as error:
+                # Remembered too: inflating a broken shard again for each of its samples would take hours.
+                opened = error
+            self._open[shard] = opened
+            if len(self._open) > _MAX_OPEN:
+                _, oldest = self._open.popitem(last=False)
+                if not isinstance(oldest, MMRetError):
+                    oldest[0].close()
+        else:
+            self._open.move_to_end(shard)
+        if isinstance(opened, SampleError):
+            raise SampleError(str(opened))
+        return opened
+
+    def _open_shard(self, shard: int) -> tuple[FileIO, ShardIndex]:
+        index = self._check_shard(shard)
+        try:
+            return FileIO(seekable(self.manifest.shard_path(shard)), "rb"), index
+        except OSError as error:
+            raise SampleError(f"{self.manifest.shard_path(shard)}: cannot be opened ({error})") from error
+
+    def _check_shard(self, shard: int) -> ShardIndex:
+        entry, path, listed = self.manifest.shards[shard], self.manifest.shard_path(shard), self.manifest.path.name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise SampleError(
+                f"{path}: the shard is missing ({error.strerror}), {listed} lists it; copy it, or pack the data again"
+            ) from error
+        if size != entry.bytes:
+            state = "it is truncated" if size < entry.bytes else "it was replaced"
+            raise SampleError(f"{path}: {size:,} bytes, {listed} says {entry.bytes:,}: {state}; copy it again")
+        index = ShardIndex(index_path(path))
+        if len(index) != entry.samples:
+            raise SampleError(
+                f"{path}: its index has {len(index):,} samples, {listed} says {entry.samples:,}; "
+                "they are of different versions, pack the data again"
+            )
+        if index.shard_bytes != size:
+            raise SampleError(
+                f"{index_path(path)}: made for a shard of {index.shard_bytes:,} bytes, {path.name} has {size:,}; "
+                "make the index again with mmret.data.index_shard"
+            )
+        return index

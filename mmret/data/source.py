@@ -1,0 +1,92 @@
+"""A source: one spec's samples by number, beside its tables. Training and evaluation read through it alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import blake2b
+
+from mmret.data.decode import Decoder, Parsed
+from mmret.data.reader import ShardReader
+from mmret.data.shards import Manifest
+from mmret.data.spec import DataSpec
+from mmret.data.table import Table
+from mmret.errors import SampleError
+from mmret.types import Content, Example, Role, document_number
+
+
+class Source:
+    """Samples in stored order. Pickles into data workers as paths: they open the files themselves."""
+
+    def __init__(self, spec: DataSpec):
+        """Open a spec (the same as `DataSpec.open`)."""
+        self.spec = spec
+        self.manifest = Manifest.load(spec.resolve(spec.shards))
+        self.documents: Table | None = Table.open(spec.resolve(spec.documents)) if spec.documents else None
+        self.images: Table | None = Table.open(spec.resolve(spec.images)) if spec.images else None
+        self.reader = ShardReader(self.manifest)
+        self.reader.check()
+        self.decoder = Decoder(spec, self.documents, self.images)
+        self.collection = spec.name
+        """Equal ids of sources of one collection are the same document."""
+
+    @property
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.name
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def shard_lengths(self) -> list[int]:
+        """Samples of each shard."""
+        return [shard.samples for shard in self.manifest.shards]
+
+    def parse(self, index: int) -> Parsed:
+        """Sample `index` with its documents unresolved."""
+        return self.decoder.parse(self.reader.read(index))
+
+    def example(self, index: int) -> Example:
+        """Sample `index`, in stored order.
+
+        Raises:
+            SampleError: the sample is broken; the text starts with shard:key.
+        """
+        return self.decoder.example(self.reader.read(index))
+
+    def number(self, document: Content) -> int:
+        """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
+        if document.id is not None:
+            return document_number(self.collection, document.id)
+        content = blake2b((document.text or "").encode(), digest_size=16).digest()
+        return document_number("", b"".join((content, *(image.key for image in document.images))).hex())
+
+    def all_documents(self) -> Iterator[Content]:
+        """Every document of the table, in stored order; nothing without a table."""
+        if self.documents is not None:
+            for row in range(len(self.documents)):
+                yield self.decoder.row_document(row)
+
+    def contents(self) -> Iterator[tuple[Role, Content]]:
+        """Everything training can put into a batch: queries with each instruction they may get, and all documents.
+
+        Broken samples are passed over: training replaces and counts them.
+        """
+        for index in range(len(self)):
+            try:
+                yield from self._contents(self.parse(index))
+            except SampleError:
+                continue
+        for document in self.all_documents():
+            yield "document", document
+
+    def _contents(self, sample: Parsed) -> Iterator[tuple[Role, Content]]:
+        instructions = self.spec.instructions if sample.query.instruction is None else []
+        for instruction in instructions or [sample.query.instruction]:
+            yield "query", replace(sample.query, instruction=instruction)
+        for side, references in (("positives", sample.positives), ("negatives", sample.negatives)):
+            for reference in references:
+                # What the table has comes from the table, once.
+                if not isinstance(reference, str):
+                    yield "document", self.decoder.document(sample, side, reference)

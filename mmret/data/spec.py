@@ -1,0 +1,133 @@
+"""Data specs: the YAML files that name a collection's shards and tables, and what each of its rows must have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+import mmret
+from mmret.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmret.data.source import Source
+
+FIELDS = tuple(
+    f"{side}.{name}"
+    for side, names in {
+        "query": ("text", "images", "instruction"),
+        "positives": ("text", "images", "id"),
+        "negatives": ("text", "images", "id"),
+    }.items()
+    for name in names
+)
+"""What `required` may list; a requirement on positives or negatives holds for each of them."""
+
+
+@dataclass
+class DataSpec:
+    """One collection of samples. Paths are relative to the spec's file."""
+
+    name: str = MISSING
+    """Also the name of the source in batches and logs."""
+    shards: str = MISSING
+    """The manifest that `write_shards` wrote."""
+    description: str = ""
+    license: str = ""
+    documents: str | None = None
+    """Table of documents by id."""
+    images: str | None = None
+    """Table of images by id."""
+    instructions: list[str] = field(default_factory=list)
+    """One is drawn for each row that brings none."""
+    required: list[str] = field(default_factory=list)
+    """Of `FIELDS`; a row that lacks one is broken."""
+    file: str = ""
+    """Where the spec was read from, set by `load`; for a spec made in code, any file of the folder of its paths."""
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> DataSpec:
+        """Read a spec by name ("demo/flags") or path (ends in .yaml).
+
+        Raises:
+            ConfigError: no such spec, or it has an unknown field, lacks one, or asks for what cannot be.
+        """
+        path = find_spec(name_or_path)
+        try:
+            tree = OmegaConf.load(path)
+            if "file" in tree:
+                raise ConfigError("unknown field 'file'")
+            spec = cast(DataSpec, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), tree)))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
+            key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
+            what = str(error).strip().split("\n    full_key")[0]
+            known = ", ".join(name for name in cls.__dataclass_fields__ if name != "file")
+            raise ConfigError(f"{path}: {key}{what}\n  fields of a data spec: {known}") from error
+        spec.file = str(path)
+        return spec
+
+    def __post_init__(self) -> None:
+        for text in self.instructions:
+            if not isinstance(text, str) or not text.strip():
+                raise ConfigError(f"instructions: {text!r} is no text; want a list of non-empty texts")
+        for wanted in self.required:
+            if wanted not in FIELDS:
+                raise ConfigError(f"required: unknown field {wanted!r}; {_nearest(wanted, FIELDS)}")
+
+    def resolve(self, path: str) -> Path:
+        """A path of this spec, as seen from here."""
+        return Path(self.file).parent / path
+
+    def open(self) -> Source:
+        """Open shards and tables, and check that all files are there and of the sizes that the manifest says.
+
+        Raises:
+            ConfigError: the manifest or a table is missing.
+            SampleError: a shard or index is missing, truncated, or does not match the manifest.
+        """
+        from mmret.data.source import Source
+
+        return Source(self)
+
+
+def spec_roots() -> list[Path]:
+    """Where specs are looked for by name, in this order: here, beside the package (a checkout), inside it (a wheel)."""
+    package = Path(mmret.__file__).parent
+    return [Path.cwd() / "data_specs", package.parent / "data_specs", package / "_shipped" / "data_specs"]
+
+
+def find_spec(name_or_path: str | Path) -> Path:
+    """The YAML file of a spec's name; a path that ends in .yaml is taken as it is. Benchmarks are "benchmarks/...".
+
+    Raises:
+        ConfigError: there is none; the text names the nearest known ones.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such data spec file")
+        return path
+    roots = spec_roots()
+    for root in roots:
+        candidate = root / f"{name_or_path}.yaml"
+        if candidate.is_file():
+            return candidate
+    known = dict.fromkeys(
+        file.relative_to(root).with_suffix("").as_posix() for root in roots for file in sorted(root.rglob("*.yaml"))
+    )
+    kind = "benchmarks/" if str(name_or_path).startswith("benchmarks/") else ""
+    names = [name for name in known if name.startswith("benchmarks/") == bool(kind)]
+    looked = ", ".join(str(root) for root in dict.fromkeys(roots) if root.is_dir()) or "no data_specs folder exists"
+    raise ConfigError(f"no data spec {str(name_or_path)!r}; {_nearest(str(name_or_path), names)} (looked in: {looked})")
+
+
+def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"known: {', '.join(known) or 'none'}" + (f". Did you mean {close[0]}?" if close else "")

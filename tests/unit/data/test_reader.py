@@ -1,0 +1,111 @@
+import os
+import pickle
+
+import pytest
+
+from mmret.data import Sample, write_shards
+from mmret.data.index import index_path
+from mmret.data.inflate import seekable, shard_cache
+from mmret.data.reader import ShardReader
+from mmret.errors import SampleError
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    samples = [Sample(f"{i:02d}", {"n": i}, {"bin": bytes([i]) * 900}) for i in range(10)]
+    return write_shards(samples, tmp_path, max_samples=4)
+
+
+def number(raw):
+    return raw.members["bin"][0]
+
+
+def test_any_sample_is_reached_in_any_order(manifest):
+    reader = ShardReader(manifest)
+    reader.check()
+    assert [number(reader.read(i)) for i in (9, 0, 4, 3, 9)] == [9, 0, 4, 3, 9]
+    assert reader.read(4).name == "train-000001.tar:04"
+    with pytest.raises(IndexError):
+        reader.read(10)
+
+
+def test_a_reader_with_open_files_survives_pickling_and_forking(manifest):
+    reader = ShardReader(manifest)
+    reader.read(0)
+    assert number(pickle.loads(pickle.dumps(reader)).read(7)) == 7
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if [number(reader.read(i)) for i in range(10)] == list(range(10)) else 1)
+    assert [number(reader.read(i)) for i in range(10)] == list(range(10))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_more_shards_than_may_stay_open_are_read(tmp_path):
+    manifest = write_shards([Sample(f"{i:03d}", {}, {"bin": bytes([i])}) for i in range(100)], tmp_path, max_samples=1)
+    reader = ShardReader(manifest)
+    assert [number(reader.read(i)) for i in [*range(100), *range(100)]] == [*range(100), *range(100)]
+    assert len(reader._open) == 64
+
+
+def test_a_missing_shard_is_named_before_anything_is_read(manifest):
+    manifest.shard_path(2).unlink()
+    with pytest.raises(SampleError, match=r"train-000002\.tar: the shard is missing .*train\.manifest\.json lists it"):
+        ShardReader(manifest).check()
+
+
+def test_a_truncated_shard_is_named_before_anything_is_read(manifest):
+    path = manifest.shard_path(1)
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(SampleError, match=r"train-000001\.tar: .* bytes, .* says .*truncated"):
+        ShardReader(manifest).check()
+
+
+def test_a_shard_that_shrinks_later_names_shard_and_key(manifest):
+    reader = ShardReader(manifest)
+    reader.read(0)
+    os.truncate(manifest.shard_path(0), 3000)
+    with pytest.raises(SampleError, match=r"train-000000\.tar:03: the shard ends before"):
+        reader.read(3)
+
+
+def test_a_manifest_with_another_count_than_the_index_is_named(manifest):
+    text = manifest.path.read_text().replace('"samples": 4', '"samples": 5')
+    manifest.path.write_text(text)
+    with pytest.raises(SampleError, match=r"index has 4 samples, train\.manifest\.json says 5"):
+        ShardReader(type(manifest).load(manifest.path)).check()
+
+
+def test_a_missing_or_foreign_index_says_how_to_make_one(manifest):
+    path = index_path(manifest.shard_path(0))
+    other = index_path(manifest.shard_path(2)).read_bytes()
+    path.unlink()
+    with pytest.raises(SampleError, match=r"no member index; mmret\.data.index_shard"):
+        ShardReader(manifest).check()
+    path.write_bytes(b"no arrow")
+    with pytest.raises(SampleError, match="not a member index"):
+        ShardReader(manifest).check()
+    path.write_bytes(other)
+    with pytest.raises(SampleError, match="samples"):
+        ShardReader(manifest).check()
+
+
+def test_a_compressed_shard_is_inflated_once(tmp_path):
+    manifest = write_shards([Sample("a", {}, {"bin": b"1"})], tmp_path, "packed", compress=True)
+    first = seekable(manifest.shard_path(0))
+    assert first.parent == shard_cache()
+    stamp = first.stat().st_mtime_ns
+    assert seekable(manifest.shard_path(0)) == first and first.stat().st_mtime_ns == stamp
+    assert not list(shard_cache().glob("*.part"))
+
+
+def test_a_compressed_shard_with_damage_inside_is_named_once_and_again(tmp_path):
+    manifest = write_shards([Sample(c, {}, {"bin": os.urandom(4000)}) for c in "ab"], tmp_path, "packed", compress=True)
+    path = manifest.shard_path(0)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    reader = ShardReader(manifest)
+    reader.check()
+    for sample in (0, 1):
+        with pytest.raises(SampleError, match=r"packed-000000\.tar\.gz: the shard does not inflate"):
+            reader.read(sample)
