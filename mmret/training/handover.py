@@ -43,7 +43,7 @@ def hand_over(model: Retriever, old: Mapping[str, Tensor], source: str) -> Hando
         CheckpointError: an entry of the same name has another shape.
     """
     report = Handover(source)
-    state = model.state_dict()
+    state, old = model.state_dict(), model.adapt_state(dict(old))
     _take(state, old, report, prefix="")
     for key in list(report.new):
         alias = model.handover_source(key)

@@ -29,7 +29,7 @@ class RetrievalModule(L.LightningModule):
         self.objectives = build_objectives(stage.objectives)
         self.weights = {name: objective.config.weight for name, objective in self.objectives.items()}
         self.scales = freeze(self, stage.lr_scale)
-        self.frozen = [m for m in self.model.children() if not any(p.requires_grad for p in m.parameters())]
+        self.frozen = [m for m in self.model.children() if _is_frozen(m)]
 
     def train(self, mode: bool = True) -> RetrievalModule:
         """Frozen towers stay in eval mode: no dropout, no moving statistics."""
@@ -76,3 +76,9 @@ def build_objectives(configs: Mapping[str, Any]) -> nn.ModuleDict:
     """Objectives by their name in the log."""
     objectives: dict[str, Objective] = {name: OBJECTIVES[config.name](config) for name, config in configs.items()}
     return nn.ModuleDict(objectives)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """It has parameters, and none trains; what has none, like dropout, follows the mode of the whole."""
+    trains = [p.requires_grad for p in module.parameters()]
+    return bool(trains) and not any(trains)

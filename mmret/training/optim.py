@@ -15,6 +15,11 @@ from mmret.errors import ConfigError
 from mmret.recipe.schema import OptimizerConfig, ScheduleConfig
 
 
+def scale_of(name: str, lr_scale: Mapping[str, float]) -> float | None:
+    """The scale of the first pattern found in a parameter's name; None: no pattern is."""
+    return next((scale for pattern, scale in lr_scale.items() if re.search(pattern, name)), None)
+
+
 def scale_of_parameters(names: Iterable[str], lr_scale: Mapping[str, float]) -> dict[str, float]:
     """Learning-rate scale of each parameter: the first regex found in its name decides.
 
@@ -22,17 +27,11 @@ def scale_of_parameters(names: Iterable[str], lr_scale: Mapping[str, float]) -> 
         ConfigError: a pattern matches nothing, or a parameter is matched by no pattern.
     """
     names = list(names)
-    patterns = [(pattern, re.compile(pattern), scale) for pattern, scale in lr_scale.items()]
-    scales: dict[str, float] = {}
-    used: set[str] = set()
-    for name in names:
-        for pattern, regex, scale in patterns:
-            if regex.search(name):
-                used.add(pattern)
-                scales.setdefault(name, scale)
+    found = {name: scale_of(name, lr_scale) for name in names}
+    scales = {name: scale for name, scale in found.items() if scale is not None}
     problems = []
-    for pattern, _, _ in patterns:
-        if pattern not in used:
+    for pattern in lr_scale:
+        if not any(re.search(pattern, name) for name in names):
             prefixes = sorted({part for name in names for part in _prefixes(name)})
             near = get_close_matches(pattern.replace("\\", ""), prefixes, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""

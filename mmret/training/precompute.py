@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmret.data.features import FeatureReader, FeatureWriter, fingerprint
+from mmret.errors import SampleError
 from mmret.ops import rank_and_world
 from mmret.recipe.schema import FeatureCacheConfig
 from mmret.training.progress import track
-from mmret.types import Content, Role
+from mmret.types import Content, Inputs, Role
 
 logger = logging.getLogger(__name__)
 
 ROWS = 64
 """Contents encoded at once."""
+SORTED_BATCHES = 16
+"""Batches' worth of contents sorted by length before they are cut into batches: less padding."""
 
 
 def fill_feature_cache(
@@ -57,12 +61,18 @@ def fill_feature_cache(
     model.eval()
     for role, rows in _missing(model.processor, track(contents, "Encoding frozen towers", total), readers, rank, world):
         if full:
+            break
+        rows, inputs = _processed(model.processor, rows, role)
+        if not rows:
             continue
-        inputs = model.processor(rows, role).to(next(model.parameters()).device)
+        inputs = inputs.to(next(model.parameters()).device)
+        if not any(content.images for content in rows):
+            # Else a picture that stands in for a missing one would be encoded over and over.
+            inputs = Inputs({k: v for k, v in inputs.dense.items() if k not in ("pixel_values", "use_image")})
         keys = model.processor.tower_keys(rows, role)
         with torch.inference_mode():
             features = model.tower_features(inputs, role)
-        for name in frozen & features.keys():
+        for name in sorted(frozen & features.keys()):
             for key, row in zip(keys[name], features[name]):
                 if key is None or key in readers[name]:
                     continue
@@ -103,8 +113,8 @@ def _missing(
     rank: int,
     world: int,
 ) -> Iterator[tuple[Role, list[Content]]]:
-    """Batches of contents of which some tower's output is not cached, each content once, this rank's share."""
-    pending: dict[Role, list[Content]] = {"query": [], "document": []}
+    """Batches of contents of which some tower's output is not cached: each once, this rank's share, alike in length."""
+    waiting: dict[tuple[Role, bool], list[Content]] = {}
     wanted: set[tuple[str, bytes]] = set()
     seen: set[tuple[Role, str | None, str | None, tuple[bytes, ...]]] = set()
     for role, content in contents:
@@ -119,29 +129,44 @@ def _missing(
             for key in keys.get(name, [])
             if key is not None and (name, key) not in wanted and key not in reader
         ]
-        if not new:
-            continue
         wanted.update(new)
-        if int.from_bytes(new[0][1][:4], "big") % world != rank:
+        if not new or int.from_bytes(new[0][1][:4], "big") % world != rank:
             continue
-        pending[role].append(content)
-        if len(pending[role]) == ROWS:
-            yield role, pending[role]
-            pending[role] = []
-    for role, rows in pending.items():
-        if rows:
-            yield role, rows
+        # A known picture under a new question: only the text is encoded.
+        pictured = any(name == "vision" for name, _ in new)
+        rows = waiting.setdefault((role, pictured), [])
+        rows.append(content if pictured else replace(content, images=()))
+        if len(rows) == ROWS * SORTED_BATCHES:
+            yield from _batches(role, waiting.pop((role, pictured)))
+    for (role, _), rows in waiting.items():
+        yield from _batches(role, rows)
+
+
+def _processed(processor: Any, rows: list[Content], role: Role) -> tuple[list[Content], Inputs]:
+    """Model inputs, without the rows that cannot be read: training meets those again, replaces and counts them."""
+    try:
+        return rows, processor(rows, role)
+    except SampleError:
+        kept = [row for row in rows if _readable(processor, row, role)]
+        return kept, processor(kept, role) if kept else Inputs()
+
+
+def _readable(processor: Any, row: Content, role: Role) -> bool:
+    try:
+        processor([row], role)
+    except SampleError as error:
+        logger.warning("feature cache: left out %s", error)
+        return False
+    return True
+
+
+def _batches(role: Role, rows: list[Content]) -> Iterator[tuple[Role, list[Content]]]:
+    rows = sorted(rows, key=lambda content: len(content.text or ""))
+    for start in range(0, len(rows), ROWS):
+        yield role, rows[start : start + ROWS]
 
 
 def stage_contents(data: Any) -> Iterator[tuple[Role, Content]]:
-    """Everything a stage's data module can put into a batch; documents of a table come from the table, once."""
+    """Everything a stage's data module can put into a batch."""
     for source in data.sources().values():
-        for index in range(len(source)):
-            example = source.example(index)
-            yield "query", example.query
-            if source.documents is None:
-                for document in (*example.positives, *example.negatives):
-                    yield "document", document
-        if source.documents is not None:
-            for document in source.all_documents():
-                yield "document", document
+        yield from source.contents()

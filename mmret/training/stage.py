@@ -1,0 +1,199 @@
+"""One stage: starting weights, data, `Trainer.fit`, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmret.data import MixtureDataModule
+from mmret.evaluation.evaluator import Evaluator
+from mmret.models import MODELS
+from mmret.models.retriever import Retriever
+from mmret.ops import rank_and_world
+from mmret.recipe import stage_model_config
+from mmret.recipe.schema import Recipe, Stage
+from mmret.training.callbacks import EvaluateInTraining, Throughput, checkpoints, newest_checkpoint, progress
+from mmret.training.handover import Handover, hand_over, hand_over_objectives
+from mmret.training.late_interaction import LateInteractionModule
+from mmret.training.logs import merge_logs
+from mmret.training.module import RetrievalModule
+from mmret.training.optim import trainable_count
+from mmret.training.precompute import fill_feature_cache, stage_contents
+from mmret.training.progress import track
+from mmret.training.record import settings_of
+from mmret.training.validation import validation_loss
+
+logger = logging.getLogger(__name__)
+
+MODULES: dict[str, type[RetrievalModule]] = {"preflmr": LateInteractionModule}
+"""How each architecture trains."""
+
+
+def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, previous: Path | None) -> None:
+    """Train one stage into `folder`, from its newest checkpoint if it has one.
+
+    Args:
+        fingerprint: kept in stage.json; tells a later run whether this is the stage it wants.
+        previous: folder of the stage before; None for the first.
+    """
+    began = time.monotonic()
+    module, handover = _build(recipe, stage, previous)
+    total, trainable = trainable_count(module)
+    _tell(stage, handover, total, trainable)
+
+    accumulate = recipe.trainer.accumulate
+    needs = frozenset(need for objective in module.objectives.values() for need in objective.needs)
+    processor = module.model.processor
+    seed = stage_seed(recipe, stage)
+    data = MixtureDataModule(stage.data, processor, needs, seed, stage.steps * accumulate, accumulate)
+    resume = newest_checkpoint(folder / "checkpoints")
+    if resume is not None:
+        step = torch.load(resume, map_location="cpu", weights_only=False, mmap=True)["global_step"]
+        data.start = step * accumulate
+        logger.info("stage %s: goes on at step %d of %d (%s)", stage.name, step, stage.steps, resume)
+
+    evaluator = Evaluator(
+        recipe.evaluation.during_training, batch_size=recipe.evaluation.batch_size, device=None, track=track
+    )
+    held_back = None
+    if stage.validation is not None:
+        held_back = MixtureDataModule(stage.validation, processor, needs, recipe.seed, stage.validation_batches)
+    if recipe.feature_cache is not None and hasattr(module.model, "towers"):
+        contents = [*stage_contents(data), *(stage_contents(held_back) if held_back else ()), *evaluator.contents()]
+        fill_feature_cache(module.model, contents, recipe.feature_cache)
+
+    measure = _measure(module, evaluator, held_back)
+    throughput = Throughput(stage.data.batch_size, accumulate)
+    callbacks: list[Callback] = [throughput, progress(stage.name, throughput)]
+    if recipe.trainer.evaluate_every:
+        callbacks.append(EvaluateInTraining(measure, recipe.trainer.evaluate_every, throughput))
+    callbacks.append(checkpoints(folder / "checkpoints", recipe.trainer.checkpoint_every))
+    trainer = _trainer(recipe, stage, folder, callbacks)
+    trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+    record = {
+        "name": stage.name,
+        "fingerprint": fingerprint,
+        "settings": settings_of(recipe, stage),
+        "steps": stage.steps,
+        "samples_per_s": round(throughput.samples_per_s, 1),
+        "parameters": total,
+        "trainable": trainable,
+        "handover": {"source": handover.source, **handover.summary()},
+        "metrics": measure(),
+        "bad_samples": data.bad,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if trainer.is_global_zero:
+        _leave(module, folder, record)
+    trainer.strategy.barrier("stage finished")
+
+
+def stage_seed(recipe: Recipe, stage: Stage) -> int:
+    """Each stage its own: two stages on one source would else begin with the same samples."""
+    return int.from_bytes(blake2b(f"{recipe.seed}/{stage.name}".encode(), digest_size=7).digest(), "big")
+
+
+def _build(recipe: Recipe, stage: Stage, previous: Path | None) -> tuple[RetrievalModule, Handover]:
+    """Model and objectives with their starting weights: pretrained towers, or an earlier stage's state."""
+    cls, config = MODELS[recipe.model.name], stage_model_config(recipe, stage)
+    torch.manual_seed(stage_seed(recipe, stage))
+    source = previous if stage.init_from == "previous" else stage.init_from
+    objectives: dict[str, Tensor] = {}
+    model: Retriever
+    if source is None:
+        model = cls.from_config(config)
+        handover = Handover("the model section", kept=list(model.state_dict()))
+    else:
+        folder = Path(source) / "model" if (Path(source) / "model").is_dir() else Path(source)
+        model = cls(config)
+        handover = hand_over(model, cls.load(folder).state_dict(), str(folder))
+        stored = folder.parent / "objectives.safetensors"
+        objectives = load_file(stored) if stored.exists() else {}
+    module = MODULES[recipe.model.name](model, stage, recipe.seed)
+    hand_over_objectives(module.objectives, objectives, handover)
+    handover.frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    return module, handover
+
+
+def _measure(
+    module: RetrievalModule, evaluator: Evaluator, held_back: MixtureDataModule | None
+) -> Callable[[], dict[str, float]]:
+    def measure() -> dict[str, float]:
+        metrics = evaluator(module.model) if evaluator.benchmarks else {}
+        if held_back is not None:
+            held_back.rank, held_back.world = rank_and_world()
+            metrics = {**metrics, **validation_loss(module, held_back.train_dataloader())}
+        return metrics
+
+    return measure
+
+
+def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callback]) -> L.Trainer:
+    t = recipe.trainer
+    loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=t.log_every)]
+    try:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(folder, name="tensorboard"))
+    except ModuleNotFoundError:  # tensorboard is optional; the CSV log has the same numbers
+        pass
+    return L.Trainer(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        num_nodes=t.num_nodes,
+        strategy=t.strategy,
+        precision=t.precision,  # pyright: ignore[reportArgumentType]  (the recipe's check knows Lightning's names)
+        accumulate_grad_batches=t.accumulate,
+        gradient_clip_val=t.clip_norm,
+        max_steps=stage.steps,
+        max_epochs=1,
+        log_every_n_steps=t.log_every,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def _leave(module: RetrievalModule, folder: Path, record: dict[str, Any]) -> None:
+    """Write model, objectives and, last, stage.json: its presence says that the stage is complete."""
+    module.model.save(folder / "model")
+    objectives = {k: v.detach().cpu().contiguous() for k, v in module.objectives.state_dict().items()}
+    if objectives:
+        save_file(objectives, folder / "objectives.safetensors")
+    merge_logs(folder)
+    temporary = folder / "stage.json.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    os.replace(temporary, folder / "stage.json")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+@rank_zero_only
+def _tell(stage: Stage, handover: Handover, total: int, trainable: int) -> None:
+    lines = [f"stage {stage.name}: {stage.steps} steps, {trainable:,} of {total:,} parameters train"]
+    for kind, names in handover.summary().items():
+        if names:
+            origin = f"  (from {handover.source})" if kind == "kept" else ""
+            lines.append(f"  {kind}: {', '.join(names)}{origin}")
+    logger.info("\n".join(lines))
