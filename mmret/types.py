@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -10,8 +9,9 @@ from hashlib import blake2b
 from typing import Any, Literal, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
+
+from mmret.image import EncodedImage
 
 Role = Literal["query", "document"]
 
@@ -25,47 +25,6 @@ class Need(Enum):
     """The batch must carry token-masked queries."""
     NEGATIVES = "negatives"
     """Each query must come with at least one negative document."""
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """An image as it lies in a shard: encoded bytes, decoded only when somebody looks."""
-
-    data: bytes
-    """JPEG, PNG, WebP: whatever Pillow opens."""
-    name: str = "image"
-    """Where it came from, for error messages."""
-
-    def decode(self) -> Image.Image:
-        """The picture as RGB; transparency is laid on white.
-
-        Raises:
-            SampleError: the bytes are no image that Pillow can open.
-        """
-        from mmret.errors import SampleError
-
-        try:
-            image = Image.open(io.BytesIO(self.data))
-            image.load()
-        except Exception as error:
-            raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image ({error})") from error
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB")
-
-    @property
-    def key(self) -> bytes:
-        """16 bytes that identify the content."""
-        return blake2b(self.data, digest_size=16).digest()
-
-    @classmethod
-    def of(cls, image: Image.Image, name: str = "image") -> EncodedImage:
-        """Encode a Pillow image without loss."""
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return cls(buffer.getvalue(), name)
 
 
 @dataclass(frozen=True)
@@ -160,6 +119,8 @@ class Batch:
     """[B * num_documents] int64; equal numbers are the same document (`document_number`)."""
     positive_ids: Sequence[Tensor] | None = None
     """Per query the int64 numbers of all documents known to answer it, drawn or not."""
+    teacher_scores: Tensor | None = None
+    """[B, num_documents] float32: what a teacher gave each query's own documents; NaN where it gave nothing."""
     masked_query: Inputs | None = None
     sources: tuple[str, ...] = ()
     """Source of each row."""
@@ -171,6 +132,11 @@ class Batch:
             raise ValueError(
                 f"{len(self.document)} document rows, want {len(self.query) * self.num_documents} "
                 f"(= {len(self.query)} queries x {self.num_documents} documents per query)"
+            )
+        if self.teacher_scores is not None and self.teacher_scores.shape != (len(self.query), self.num_documents):
+            raise ValueError(
+                f"teacher_scores {list(self.teacher_scores.shape)}, want [{len(self.query)}, {self.num_documents}] "
+                "(queries, documents per query)"
             )
 
     def __len__(self) -> int:
@@ -188,6 +154,7 @@ class Batch:
             document=move(self.document),
             document_ids=move(self.document_ids),
             positive_ids=None if self.positive_ids is None else [move(ids) for ids in self.positive_ids],
+            teacher_scores=move(self.teacher_scores),
             masked_query=move(self.masked_query),
         )
 
@@ -266,6 +233,35 @@ class Embeddings:
             vectors.append(torch.nn.functional.pad(part.vectors, (0, 0, 0, missing)))
             masks.append(torch.nn.functional.pad(part.mask, (0, missing), value=False))
         return Embeddings(torch.cat(vectors), torch.cat(masks), aux)
+
+
+@dataclass(frozen=True)
+class PairStates:
+    """What a model sees in N pairs of text and picture that it read together."""
+
+    text: Tensor
+    """[N, L, H] last states of the text's places."""
+    image: Tensor
+    """[N, P, H] last states of the picture's places."""
+    pooled: Tensor
+    """[N, H] one summary of the pair."""
+
+
+@dataclass(frozen=True)
+class TokenVocabulary:
+    """What masking must know of a tokenizer (`processor.vocabulary` of a model that can be masked)."""
+
+    mask: int
+    """Id of [MASK]."""
+    special: tuple[int, ...]
+    """Ids that are never masked: padding, start, end."""
+    continues: Tensor
+    """[V] bool: this token goes on with the word before it (WordPiece: "##")."""
+    max_tokens: int
+    """Longest text, special tokens included."""
+
+    def __len__(self) -> int:
+        return len(self.continues)
 
 
 class Processor(Protocol):
