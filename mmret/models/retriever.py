@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -54,3 +55,44 @@ class Retriever(nn.Module, ABC):
         Lets a stage change the model: PreFLMR's separate query encoder begins as a copy of the document encoder.
         """
         return None
+
+    def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """An earlier stage's state, resampled for this model's image size and text length; default: as it is.
+
+        Raises:
+            CheckpointError: the sizes cannot be brought together.
+        """
+        return state
+
+
+@dataclass(frozen=True)
+class PairStates:
+    """What a model sees in N pairs of text and picture that it read together."""
+
+    text: Tensor
+    """[N, L, H] last states of the text's places."""
+    image: Tensor
+    """[N, P, H] last states of the picture's places."""
+    pooled: Tensor
+    """[N, H] one summary of the pair."""
+
+
+@runtime_checkable
+class PairEncoder(Protocol):
+    """A retriever that can also read a text and a picture together (VLMo)."""
+
+    width: int
+    """Size H of a state."""
+    num_tokens: int
+    """Size of the vocabulary."""
+
+    def encode_pair(self, text: Inputs, image: Inputs) -> PairStates:
+        """Row i of both, read together.
+
+        `image` may bring `image_type` [N]: 1, or 2 where it is the second picture of a pair.
+        """
+        ...
+
+    def encode_text(self, text: Inputs) -> Tensor:
+        """[N, L, H] last states of texts alone."""
+        ...

@@ -1,0 +1,166 @@
+"""Qwen2-VL and Qwen2.5-VL: pictures of any shape as flat patches, one token per 2 x 2; videos by pairs of frames."""
+
+# P patches of a row, D numbers of a patch (channels x 2 frames x side x side)
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmret.errors import SampleError
+from mmret.models.backbones.vlm_family import Family, RowPictures
+
+SMALLEST_SIDE, SMALL_PX = 28, 56
+"""A picture with a side below 28 px is made 56 x 56 first, as the reference does."""
+
+
+class Qwen2VL(Family):
+    """Qwen2-VL (Wang et al. 2024)."""
+
+    SPECIAL = ("<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    PLACEHOLDER, VIDEO_PLACEHOLDER = "<|image_pad|>", "<|video_pad|>"
+    MROPE = True
+
+    @classmethod
+    def tiny_config(cls, vocabulary: int, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        """About 100,000 parameters."""
+        return {
+            "text_config": {
+                "vocab_size": vocabulary,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "max_position_embeddings": 512,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+                "bos_token_id": ids["<|endoftext|>"],
+                "eos_token_id": ids["<|endoftext|>"],
+                "pad_token_id": ids["<|endoftext|>"],
+            },
+            "vision_config": cls._tiny_vision(),
+            "image_token_id": ids["<|image_pad|>"],
+            "video_token_id": ids["<|video_pad|>"],
+            "vision_start_token_id": ids["<|vision_start|>"],
+            "vision_end_token_id": ids["<|vision_end|>"],
+        }
+
+    @classmethod
+    def _tiny_vision(cls) -> dict[str, Any]:
+        return {"depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14}
+
+    @classmethod
+    def tiny_pictures(cls) -> dict[str, Any]:
+        """At most 16 tokens a picture."""
+        return {"min_pixels": 56 * 56, "max_pixels": 112 * 112, "patch_size": 14, "merge_size": 2}
+
+    def image_processor(self, settings: dict[str, Any], limits: dict[str, int]) -> Any:
+        """The published settings, with other limits of the area where asked."""
+        from transformers import Qwen2VLImageProcessorPil
+
+        settings.pop("image_processor_type", None)
+        low = limits.get("min_pixels") or settings.get("min_pixels")
+        high = limits.get("max_pixels") or settings.get("max_pixels")
+        if low and high:
+            settings |= {
+                "min_pixels": low,
+                "max_pixels": high,
+                "size": {"shortest_edge": low, "longest_edge": high},
+            }
+        return Qwen2VLImageProcessorPil(**settings)
+
+    def pictures(self, images: Sequence[Image.Image]) -> RowPictures:
+        """pixel_values [P, D] and image_grid_thw [n, 3] (frames, rows, columns of patches) of n pictures."""
+        pixels, grid = self._patches(images)
+        return RowPictures({"pixel_values": pixels, "image_grid_thw": grid}, self._places(grid))
+
+    def videos(self, videos: Sequence[Sequence[Image.Image]]) -> RowPictures:
+        """pixel_values_videos [P, D] and video_grid_thw [n, 3]; an odd last frame is shown twice."""
+        pixels, grids = [], []
+        for frames in videos:
+            frames = [*frames, frames[-1]] if len(frames) % 2 else list(frames)
+            patches, grid = self._patches(frames)
+            # The processor shows a picture as two equal frames; of each, take one, and pair it with its neighbour.
+            side = self.processor.patch_size
+            single = patches.view(len(frames), -1, 3, 2, side, side)[:, :, :, 0]
+            pairs = torch.stack([single[0::2], single[1::2]], dim=3)
+            pixels.append(pairs.flatten(0, 1).flatten(1))
+            grids.append(torch.tensor([[len(frames) // 2, int(grid[0, 1]), int(grid[0, 2])]]))
+        grid = torch.cat(grids)
+        return RowPictures({"pixel_values_videos": torch.cat(pixels), "video_grid_thw": grid}, self._places(grid))
+
+    def empty(self, name: str) -> Tensor:
+        """[0, D] patches or [0, 3] grids."""
+        if name.endswith("_thw"):
+            return torch.empty(0, 3, dtype=torch.long)
+        return torch.empty(0, 3 * 2 * self.processor.patch_size**2)
+
+    def mrope(self, ids: Tensor, mask: Tensor, ragged: Mapping[str, Sequence[Tensor]]) -> Tensor:
+        """A text token counts one further on all axes; a picture spreads over its grid and counts as its longer side.
+
+        Made here and not by transformers, which takes two pictures without a token between them for one.
+        """
+        kinds = {self.config["image_token_id"]: "image_grid_thw", self.config["video_token_id"]: "video_grid_thw"}
+        positions = torch.zeros(3, *ids.shape, dtype=torch.long, device=ids.device)
+        for row in range(len(ids)):
+            real = mask[row].bool()
+            grids = {token: iter(ragged[name][row].tolist()) for token, name in kinds.items() if name in ragged}
+            tokens, parts, at, place = ids[row, real].tolist(), [], 0, 0
+            while at < len(tokens):
+                if tokens[at] in grids:
+                    frames, height, width = next(grids[tokens[at]])
+                    steps = self._time_step(tokens[at]) * torch.arange(frames)
+                    merge = self.processor.merge_size
+                    axes = steps.long(), torch.arange(height // merge), torch.arange(width // merge)
+                    part = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+                    place, part = place + max(height, width) // merge, part + place
+                else:
+                    part = torch.full((3, 1), place)
+                    place += 1
+                parts.append(part)
+                at += part.shape[1]
+            positions[:, row, real] = torch.cat(parts, 1).to(ids.device)
+        return positions
+
+    def _time_step(self, token: int) -> int:
+        """Positions between one pair of frames and the next."""
+        return 1
+
+    def _patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        ready = []
+        for image in map(self.square, images):
+            small = min(image.size) < SMALLEST_SIDE
+            ready.append(image.resize((SMALL_PX, SMALL_PX)) if small else image)
+            width, height = ready[-1].size
+            if max(width, height) > 200 * min(width, height):
+                raise SampleError(f"a picture of {width} x {height} pixels: one side over 200 times the other")
+        out = self.processor(images=ready, return_tensors="pt")
+        return out["pixel_values"].float(), out["image_grid_thw"].long()
+
+    def _places(self, grid: Tensor) -> list[int]:
+        return (grid.prod(1) // self.processor.merge_size**2).tolist()
+
+
+class Qwen25VL(Qwen2VL):
+    """Qwen2.5-VL (Bai et al. 2025): windows of attention in the vision tower; videos know the time."""
+
+    def _time_step(self, token: int) -> int:
+        # A pair of frames counts as a second, as in transformers where nobody says otherwise.
+        return self.config["vision_config"]["tokens_per_second"] if token == self.config["video_token_id"] else 1
+
+    @classmethod
+    def _tiny_vision(cls) -> dict[str, Any]:
+        return {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "patch_size": 14,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+            "out_hidden_size": 32,
+        }
