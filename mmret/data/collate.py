@@ -7,24 +7,46 @@ from collections.abc import Sequence
 import torch
 
 from mmret.data.draw import Drawn
-from mmret.types import Batch, Processor
+from mmret.data.masking import mask_words
+from mmret.errors import ConfigError
+from mmret.recipe.schema import MaskingConfig
+from mmret.types import Batch, Inputs, Processor
 
 
-def collate(rows: Sequence[Drawn], processor: Processor) -> Batch:
+def collate(rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig | None = None) -> Batch:
     """The batch of these rows; documents are query-major, each query's positive first.
+
+    Args:
+        masking: how to mask the texts a second time (queries', or else the positives'); None: not at all.
 
     Raises:
         SampleError: an image does not decode.
+        ConfigError: texts are to be masked, and there are none or the processor has no vocabulary.
     """
     documents = [document for row in rows for document in row.documents]
     numbers = [number for row in rows for number in row.document_numbers]
     positives = torch.tensor([number for row in rows for number in row.positive_numbers], dtype=torch.int64)
+    query, document = processor([row.query for row in rows], "query"), processor(documents, "document")
+    num_documents = len(rows[0].documents)
     return Batch(
-        query=processor([row.query for row in rows], "query"),
-        document=processor(documents, "document"),
-        num_documents=len(rows[0].documents),
+        query=query,
+        document=document,
+        num_documents=num_documents,
         document_ids=torch.tensor(numbers, dtype=torch.int64),
         positive_ids=positives.split([len(row.positive_numbers) for row in rows]),
         sources=tuple(row.source for row in rows),
         keys=tuple(row.key for row in rows),
+        masked_query=None if masking is None else _masked(rows, processor, masking, query, document, num_documents),
     )
+
+
+def _masked(
+    rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig, query: Inputs, document: Inputs, K: int
+) -> Inputs:
+    vocabulary = getattr(processor, "vocabulary", None)
+    if vocabulary is None:
+        raise ConfigError(f"an objective wants masked texts, which {type(processor).__name__} has no vocabulary for")
+    texts = query if "input_ids" in query else document.select(slice(None, None, K))
+    if "input_ids" not in texts:
+        raise ConfigError("an objective wants masked texts, and neither queries nor documents have any")
+    return mask_words(texts, vocabulary, masking, [row.dice for row in rows])

@@ -13,6 +13,7 @@ from mmret.data.draw import Drawn, draw
 from mmret.data.plan import Plan, Row
 from mmret.data.source import Source
 from mmret.errors import MMRetError, SampleError
+from mmret.recipe.schema import MaskingConfig
 from mmret.types import Batch, Processor
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,11 @@ class MixtureDataset(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        masking: MaskingConfig | None = None,
     ) -> None:
         self.plan, self.sources, self.processor = plan, dict(sources), processor
         self.documents_per_query, self.seed, self.max_bad_fraction = documents_per_query, seed, max_bad_fraction
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.masking = rank, world, masking
         # A slot for each process that loads, in shared memory: no locks, and the training process sees the sum.
         self._bad_counts = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
         self._reads = dict.fromkeys(self.sources, 0)
@@ -70,7 +72,7 @@ class MixtureDataset(Dataset[Batch]):
         drawn = [self._draw(place) for place in rows]
         while True:
             try:
-                return collate(drawn, self.processor)
+                return collate(drawn, self.processor, self.masking)
             except SampleError:
                 # An image that does not decode shows only here. Find the rows that fail alone; any other rank or
                 # worker would find the same ones.
@@ -92,7 +94,7 @@ class MixtureDataset(Dataset[Batch]):
 
     def _fault(self, row: Drawn) -> SampleError | None:
         try:
-            collate([row], self.processor)
+            collate([row], self.processor, self.masking)
         except SampleError as error:
             return error
         return None

@@ -25,6 +25,8 @@ class Drawn:
     document_numbers: tuple[int, ...]
     positive_numbers: tuple[int, ...]
     """Of all positives, drawn or not."""
+    dice: tuple[object, ...] = ()
+    """What further random choices about this row are a function of: seed, source, epoch, sample."""
 
 
 def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn:
@@ -57,7 +59,9 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
 
     numbers = tuple(source.number(document) for document in documents)
     known = tuple(dict.fromkeys(numbers[0] if p is documents[0] else source.number(p) for p in positives))
-    return Drawn(source.name, sample.name, query, tuple(documents), numbers, known)
+    return Drawn(
+        source.name, sample.name, query, tuple(documents), numbers, known, (seed, source.name, row.epoch, row.index)
+    )
 
 
 def _identity(source: Source, sample: Parsed, reference: object) -> Content:

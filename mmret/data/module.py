@@ -41,7 +41,8 @@ class MixtureDataModule(L.LightningDataModule):
         """Data of one stage; nothing is opened yet.
 
         Args:
-            needs: what the stage's objectives need; NEGATIVES wants at least two documents per query.
+            needs: what the stage's objectives need; NEGATIVES wants at least two documents per query, MASKED_QUERY gets
+                a second, masked view of the texts.
             batches: length of the stage in batches (optimizer steps x `accumulate`).
             accumulate: a batch holds `mixture.batch_size` / `accumulate` rows, over all ranks.
         Raises:
@@ -54,6 +55,7 @@ class MixtureDataModule(L.LightningDataModule):
                 "data.documents_per_query is 1, but an objective of this stage needs negatives; want at least 2"
             )
         self.mixture, self.processor, self.seed = mixture, processor, seed
+        self.masking = mixture.masking if Need.MASKED_QUERY in needs else None
         self.batches, self.accumulate = batches, accumulate
         self.start = 0
         """First batch of the next loader."""
@@ -111,6 +113,7 @@ class MixtureDataModule(L.LightningDataModule):
             rank=rank,
             world=world,
             workers=self.mixture.num_workers,
+            masking=self.masking,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

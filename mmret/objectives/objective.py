@@ -32,6 +32,15 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.config = config
 
+    @classmethod
+    def for_model(cls, config: Any, model: Any) -> Objective:
+        """The objective with heads of the model's sizes; default: it needs none.
+
+        Raises:
+            ConfigError: the model lacks what the objective asks for.
+        """
+        return cls(config)
+
     @abstractmethod
     def forward(self, step: Step) -> LossOutput:
         """The loss of one step."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mmret.models.retriever import Retriever
-from mmret.ops import false_negatives, gather_embeddings, gather_tensor, rank_and_world
-from mmret.types import Batch, Embeddings
+from mmret.models.retriever import PairEncoder, PairStates, Retriever
+from mmret.ops import false_negatives, gather_embeddings, gather_tensor, local_gradient, rank_and_world
+from mmret.types import Batch, Embeddings, Inputs
 
 
 class Step:
@@ -19,6 +20,7 @@ class Step:
         model: encodes and scores.
         batch: this rank's rows.
         queries, documents: embeddings made elsewhere (GradCache's leaves, tests); None: encoded on first use.
+        scales: 1/temperature that the stage's losses have learnt for a head, for those that draw negatives by it.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class Step:
         *,
         queries: Embeddings | None = None,
         documents: Embeddings | None = None,
+        scales: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.model, self.batch = model, batch
+        self.model, self.batch, self.scales = model, batch, scales or {}
+        self._pairs: dict[bool, PairStates] = {}
         self._scores: dict[str, Tensor] = {}
         self._reverse_scores: dict[str, Tensor] = {}
         if queries is not None:
@@ -72,6 +76,19 @@ class Step:
             positives = self.documents.head(head).select(slice(None, None, self.batch.num_documents))
             self._reverse_scores[head] = self.model.score(self.all_queries.head(head), positives).T
         return self._reverse_scores[head]
+
+    def global_scores(self, head: str = "main") -> Tensor:
+        """[W*B, W*B*K]: all ranks' queries and documents, the same on each; only this rank's rows carry gradient.
+
+        A loss over it, averaged over ranks, has 1/W of the exact gradient for the encoders and the whole for its own
+        parameters: what released codes do that gather without gradient.
+        """
+        queries = local_gradient(self.all_queries.head(head).vectors, self.queries.head(head).vectors)
+        documents = local_gradient(self.all_documents.head(head).vectors, self.documents.head(head).vectors)
+        return self.model.score(
+            Embeddings(queries, self.all_queries.head(head).mask),
+            Embeddings(documents, self.all_documents.head(head).mask),
+        )
 
     def own_scores(self, head: str = "main") -> Tensor:
         """[B, K]: each query with its own documents only."""
@@ -117,3 +134,40 @@ class Step:
         same = self.batch.document_ids[::K].unsqueeze(1) == self.all_document_ids[::K].unsqueeze(0)
         same[torch.arange(len(same), device=same.device), self.reverse_targets] = False
         return same
+
+    @property
+    def pair_encoder(self) -> PairEncoder:
+        """The model, as one that reads text and picture together."""
+        if not isinstance(self.model, PairEncoder):
+            raise ValueError(f"{type(self.model).__name__} does not read text and picture together")
+        return self.model
+
+    @cached_property
+    def text(self) -> Inputs:
+        """The B texts, from whichever side has them; of several documents the positive's."""
+        return self._side("input_ids", "texts")
+
+    @cached_property
+    def image(self) -> Inputs:
+        """The B pictures, likewise."""
+        return self._side("pixel_values", "pictures")
+
+    @property
+    def masked_text(self) -> Inputs:
+        """The B texts with some tokens masked, and `labels` [B, T]: the token's id where it counts, else -100."""
+        if self.batch.masked_query is None:
+            raise ValueError("this batch has no masked texts; the data module makes them where an objective needs them")
+        return self.batch.masked_query
+
+    def pair(self, masked: bool = False) -> PairStates:
+        """States of the B matching pairs read together, or of the same with masked texts."""
+        if masked not in self._pairs:
+            self._pairs[masked] = self.pair_encoder.encode_pair(self.masked_text if masked else self.text, self.image)
+        return self._pairs[masked]
+
+    def _side(self, name: str, what: str) -> Inputs:
+        if name in self.batch.query:
+            return self.batch.query
+        if self.batch.document is not None and name in self.batch.document:
+            return self.batch.document.select(slice(None, None, self.batch.num_documents))
+        raise ValueError(f"neither queries nor documents of this batch have {what} ({name})")

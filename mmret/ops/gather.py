@@ -43,6 +43,13 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
     return Embeddings(gather_tensor(vectors), mask, aux)
 
 
+def local_gradient(gathered: Tensor, own: Tensor) -> Tensor:
+    """Gathered rows [W n, ...] of which only this rank's own [n, ...] carry gradient, as many released codes gather."""
+    start = rank_and_world()[0] * len(own)
+    gathered = gathered.detach()
+    return torch.cat([gathered[:start], own, gathered[start + len(own) :]])
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

@@ -103,12 +103,17 @@ class EvaluateInTraining(Callback):
 
     def __init__(self, evaluate: Callable[[], dict[str, float]], every: int, throughput: Throughput) -> None:
         self.evaluate, self.every, self.throughput = evaluate, every, throughput
+        self._step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Where a resumed stage stands was measured before."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Evaluate at multiples of `every` but the last, which the end of the stage measures."""
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        stepped, self._step = trainer.global_step > self._step, trainer.global_step
         if stepped and trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
             metrics = self.evaluate()
             for log in trainer.loggers:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmret.models.retriever import Retriever
-from mmret.objectives import OBJECTIVES, LossOutput, Objective, Step
+from mmret.objectives import ITC, OBJECTIVES, LossOutput, Objective, Step
 from mmret.recipe.schema import Stage
 from mmret.training.optim import build_optimizer, build_schedule, freeze
 from mmret.types import Batch
@@ -26,10 +26,11 @@ class RetrievalModule(L.LightningModule):
     def __init__(self, model: Retriever, stage: Stage, seed: int = 0) -> None:
         super().__init__()
         self.model, self.stage, self.seed = model, stage, seed
-        self.objectives = build_objectives(stage.objectives)
+        self.objectives = build_objectives(stage.objectives, model)
         self.weights = {name: objective.config.weight for name, objective in self.objectives.items()}
         self.scales = freeze(self, stage.lr_scale)
         self.frozen = [m for m in self.model.children() if _is_frozen(m)]
+        self.train()  # Lightning leaves modes as it finds them
 
     def train(self, mode: bool = True) -> RetrievalModule:
         """Frozen towers stay in eval mode: no dropout, no moving statistics."""
@@ -45,7 +46,12 @@ class RetrievalModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted loss of this rank's rows."""
-        return self.total_loss(Step(self.model, batch))
+        return self.total_loss(Step(self.model, batch, scales=self.learnt_scales()))
+
+    def learnt_scales(self) -> dict[str, Tensor]:
+        """1/temperature of each head that a contrastive loss of this stage learns."""
+        learnt = [o for o in self.objectives.values() if isinstance(o, ITC) and o.logit_scale is not None]
+        return {objective.config.head: torch.as_tensor(objective.scale).detach() for objective in learnt}
 
     def total_loss(self, step: Step) -> Tensor:
         """Weighted sum of the objectives; each is logged under its name."""
@@ -72,9 +78,11 @@ class RetrievalModule(L.LightningModule):
         return batch.to(device, non_blocking=True)
 
 
-def build_objectives(configs: Mapping[str, Any]) -> nn.ModuleDict:
-    """Objectives by their name in the log."""
-    objectives: dict[str, Objective] = {name: OBJECTIVES[config.name](config) for name, config in configs.items()}
+def build_objectives(configs: Mapping[str, Any], model: Retriever) -> nn.ModuleDict:
+    """Objectives by their name in the log, with heads of the model's sizes."""
+    objectives: dict[str, Objective] = {
+        name: OBJECTIVES[config.name].for_model(config, model) for name, config in configs.items()
+    }
     return nn.ModuleDict(objectives)
 
 

@@ -75,7 +75,8 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, scales: Mapping[
         ],
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
-        fused=all(p.device.type == "cuda" for ps in groups.values() for p in ps),
+        # Not on CUDA: there Lightning cannot clip scaled fp16 gradients of a fused optimizer.
+        fused=all(p.device.type == "cpu" for ps in groups.values() for p in ps),
     )
 
 

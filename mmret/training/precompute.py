@@ -56,6 +56,7 @@ def fill_feature_cache(
     rank, world = rank_and_world()
     counts = dict.fromkeys(frozen, 0)
     writers: dict[str, FeatureWriter] = {}
+    written: set[tuple[str, bytes]] = set()
     full = False
     training = model.training
     model.eval()
@@ -74,13 +75,14 @@ def fill_feature_cache(
             features = model.tower_features(inputs, role)
         for name in sorted(frozen & features.keys()):
             for key, row in zip(keys[name], features[name]):
-                if key is None or key in readers[name]:
+                if key is None or key in readers[name] or (name, key) in written:
                     continue
                 if name not in writers:
                     writers[name] = FeatureWriter(root, prints[name], config.dtype, config.max_gb)
                 if not writers[name].add(key, row):
                     full = True
                     break
+                written.add((name, key))
                 counts[name] += 1
     for writer in writers.values():
         writer.close()

@@ -28,6 +28,7 @@ from mmret.ops import rank_and_world
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe, Stage
 from mmret.training.callbacks import EvaluateInTraining, Throughput, checkpoints, newest_checkpoint, progress
+from mmret.training.contrastive import ContrastiveModule
 from mmret.training.handover import Handover, hand_over, hand_over_objectives
 from mmret.training.late_interaction import LateInteractionModule
 from mmret.training.logs import merge_logs
@@ -40,8 +41,12 @@ from mmret.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
 
-MODULES: dict[str, type[RetrievalModule]] = {"preflmr": LateInteractionModule}
-"""How each architecture trains."""
+MODULES: dict[str, type[RetrievalModule]] = {
+    "preflmr": LateInteractionModule,
+    "vlm2vec": RetrievalModule,
+    "vlmo": RetrievalModule,
+}
+"""How each architecture trains where a batch fits; a stage with `grad_cache` trains as a `ContrastiveModule`."""
 
 
 def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, previous: Path | None) -> None:
@@ -127,10 +132,17 @@ def _build(recipe: Recipe, stage: Stage, previous: Path | None) -> tuple[Retriev
         handover = hand_over(model, cls.load(folder).state_dict(), str(folder))
         stored = folder.parent / "objectives.safetensors"
         objectives = load_file(stored) if stored.exists() else {}
-    module = MODULES[recipe.model.name](model, stage, recipe.seed)
+    module = _module(recipe, stage, model)
     hand_over_objectives(module.objectives, objectives, handover)
     handover.frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
     return module, handover
+
+
+def _module(recipe: Recipe, stage: Stage, model: Retriever) -> RetrievalModule:
+    t = recipe.trainer
+    if stage.grad_cache is not None:
+        return ContrastiveModule(model, stage, recipe.seed, accumulate=t.accumulate, clip_norm=t.clip_norm)
+    return MODULES[recipe.model.name](model, stage, recipe.seed)
 
 
 def _measure(
@@ -148,6 +160,7 @@ def _measure(
 
 def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callback]) -> L.Trainer:
     t = recipe.trainer
+    automatic = stage.grad_cache is None  # else the module accumulates and clips, and Lightning refuses to
     loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=t.log_every)]
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -161,8 +174,8 @@ def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callbac
         num_nodes=t.num_nodes,
         strategy=t.strategy,
         precision=t.precision,  # pyright: ignore[reportArgumentType]  (the recipe's check knows Lightning's names)
-        accumulate_grad_batches=t.accumulate,
-        gradient_clip_val=t.clip_norm,
+        accumulate_grad_batches=t.accumulate if automatic else 1,
+        gradient_clip_val=t.clip_norm if automatic else None,
         max_steps=stage.steps,
         max_epochs=1,
         log_every_n_steps=t.log_every,

@@ -60,7 +60,8 @@ def _measure(recipe: Recipe, out: Path, folder: Path) -> None:
     wanted = recipe.evaluation
     if not wanted.benchmarks:
         return
-    evaluator = Evaluator(wanted.benchmarks, batch_size=wanted.batch_size, out=out, track=track)
+    device = "cuda" if recipe.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    evaluator = Evaluator(wanted.benchmarks, batch_size=wanted.batch_size, out=out, device=device, track=track)
     cls = MODELS[recipe.model.name]
     model, untrained = cls.load(folder), None
     if wanted.controls and evaluator.wants("untrained"):
@@ -75,7 +76,7 @@ def _measure(recipe: Recipe, out: Path, folder: Path) -> None:
     if rank_zero_only.rank == 0:
         from mmret.evaluation.report import terminal_table, write_report
 
-        terminal_table(evaluation.metrics)
+        terminal_table(evaluation.metrics, evaluation.benchmarks)
         logger.info("report: %s", write_report(out))
 
 

@@ -24,7 +24,7 @@ def validation_loss(module: RetrievalModule, batches: Iterable[Batch]) -> dict[s
     sums: dict[str, torch.Tensor] = {}
     count = 0
     for batch in batches:
-        step = Step(module.model, batch.to(module.device))
+        step = Step(module.model, batch.to(module.device), scales=module.learnt_scales())
         losses = {f"val/{name}/loss": objective(step).loss for name, objective in module.objectives.items()}
         weighted = [module.weights[name] * losses[f"val/{name}/loss"] for name in module.objectives]
         losses["val/loss"] = torch.stack(weighted).sum()

@@ -12,6 +12,9 @@ class Model(nn.Module):
         for name, size in sizes.items():
             setattr(self, name, nn.Linear(size, 1, bias=False))
 
+    def adapt_state(self, state):
+        return state
+
     def handover_source(self, key):
         return key.replace("query", "document") if key.startswith("query") else None
 

@@ -1,0 +1,124 @@
+"""The Multiway transformer and its ways through: text alone, picture alone, both together."""
+
+# B rows, T text places, P patches, N places in all, D width
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmret.models.vlmo.block import Block, Route
+from mmret.models.vlmo.config import VLMoConfig
+from mmret.models.vlmo.embeddings import ImageEmbeddings, TextEmbeddings
+from mmret.models.vlmo.position import RelativePositions
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Embedded input, and what attention must know of it."""
+
+    hidden: Tensor
+    """[B, N, D]"""
+    num_text: int
+    num_image: int
+    hide: Tensor | None
+    """[B, 1, 1, N]: 0 for real places, -inf for padding; None without text."""
+    index: Tensor | None
+    """[N, N] rows of the relative table; None with absolute positions."""
+
+    @property
+    def kind(self) -> str:
+        """text, image, or both."""
+        return "both" if self.num_text and self.num_image else "text" if self.num_text else "image"
+
+
+class Backbone(nn.Module):
+    """Embeddings, blocks, one final norm for everything."""
+
+    def __init__(self, config: VLMoConfig, vocabulary: int) -> None:
+        super().__init__()
+        shape = config.shape
+        width, depth = shape["width"], shape["depth"]
+        self.depth, self.vl_start, self.checkpoint_blocks = depth, config.vl_start, config.checkpoint_blocks
+        self.text, self.image = TextEmbeddings(config, vocabulary), ImageEmbeddings(config)
+        self.modality = nn.Embedding(1 + config.image_types, width)
+        relative = shape["positions"] == "relative"
+        self.positions = (
+            RelativePositions(config.window, config.relative_text_span, shape["heads"], depth) if relative else None
+        )
+        rates = torch.linspace(0, config.drop_path, depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(
+            Block(config, ["text", "image", *(["vl"] if layer >= self.vl_start else [])], rates[layer])
+            for layer in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def embed_text(self, ids: Tensor, mask: Tensor) -> Sequence:
+        """Texts alone: ids [B, T], mask [B, T] with 1 for real tokens."""
+        hidden = self.text(ids) + self.modality.weight[0]
+        return Sequence(hidden, ids.shape[1], 0, _hide(mask), self._index(ids.shape[1], 0))
+
+    def embed_image(self, pixels: Tensor, image_type: Tensor | None = None) -> Sequence:
+        """Pictures alone: [B, 3, px, px]; image_type [B] is 1 unless given."""
+        hidden = self.image(pixels)
+        hidden = hidden + (self.modality.weight[1] if image_type is None else self.modality(image_type)[:, None])
+        return Sequence(hidden, 0, hidden.shape[1], None, self._index(0, hidden.shape[1]))
+
+    def join(self, text: Sequence, image: Sequence) -> Sequence:
+        """Both in one sequence, text first."""
+        assert text.hide is not None
+        return Sequence(
+            torch.cat([text.hidden, image.hidden], 1),
+            text.num_text,
+            image.num_image,
+            nn.functional.pad(text.hide, (0, image.num_image)),
+            self._index(text.num_text, image.num_image),
+        )
+
+    def run(
+        self,
+        sequence: Sequence,
+        hidden: Tensor | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        vl: bool = False,
+    ) -> Tensor:
+        """[B, N, D] after blocks [start, stop); no final norm.
+
+        Args:
+            hidden: states to go on from; None: the embeddings.
+            vl: from `vl_start` on use the VL experts. Both together always do.
+        """
+        hidden = sequence.hidden if hidden is None else hidden
+        for layer in range(start, self.depth if stop is None else stop):
+            route = self._route(sequence, layer, vl)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                hidden = checkpoint(self._block, layer, hidden, route, sequence, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
+            else:
+                hidden = self._block(layer, hidden, route, sequence)
+        return hidden
+
+    def _block(self, layer: int, hidden: Tensor, route: Route, sequence: Sequence) -> Tensor:
+        bias = sequence.hide
+        if self.positions is not None and sequence.index is not None:
+            own = self.positions.bias(layer, sequence.index)
+            bias = own if bias is None else own + bias
+        return self.blocks[layer](hidden, route, bias)
+
+    def _route(self, sequence: Sequence, layer: int, vl: bool) -> Route:
+        if layer >= self.vl_start and (vl or sequence.kind == "both"):
+            return [("vl", sequence.num_text + sequence.num_image)]
+        return [
+            (name, places) for name, places in (("text", sequence.num_text), ("image", sequence.num_image)) if places
+        ]
+
+    def _index(self, num_text: int, num_image: int) -> Tensor | None:
+        return None if self.positions is None else self.positions.index(num_text, num_image > 0)
+
+
+def _hide(mask: Tensor) -> Tensor:
+    """-inf where a key is padding. Padded queries still attend; nothing reads what they get."""
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, -torch.inf)[:, None, None]
