@@ -1,0 +1,76 @@
+"""`mmret evaluate CHECKPOINT BENCHMARK...`: the numbers of a trained model, by the code that measures in training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmret.cli.arguments import add_json
+from mmret.cli.console import console, say, write_json
+from mmret.errors import ConfigError
+from mmret.recipe import Recipe, load_recipe
+
+SUMMARY = "measure a checkpoint on benchmarks"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """CHECKPOINT, BENCHMARK[/split]..., options."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, a stage's, a model's, or a hub id")
+    parser.add_argument(
+        "benchmarks",
+        metavar="BENCHMARK[/SPLIT]",
+        nargs="*",
+        help="benchmarks (mmret ls benchmarks), single splits, or a suite (m2kr); default for a run: its recipe's",
+    )
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--no-controls", action="store_true", help="leave the benchmarks' controls out")
+    parser.add_argument("--out", metavar="FOLDER", help="write metrics.json, per-query values and TREC runs there")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; tables on stderr, with --json the metrics by name on stdout."""
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size must be at least 1, got {args.batch_size}")
+    folder, recipe = find_model(args.checkpoint)
+    targets = args.benchmarks or (recipe.evaluation.benchmarks if recipe else [])
+    if not targets:
+        raise ConfigError(f"name a benchmark (mmret ls benchmarks): mmret evaluate {args.checkpoint} BENCHMARK")
+    import torch
+
+    from mmret.evaluation import Evaluator, evaluate_checkpoint
+    from mmret.evaluation.suite import expand_targets, print_suite
+    from mmret.evaluation.terminal import terminal_table
+    from mmret.training.progress import track
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else None)
+    chosen = expand_targets(targets)
+    for target, why in chosen.missing.items():
+        say(f"{target} is left out: {why}", "yellow")
+    evaluator = Evaluator(chosen.targets, out=args.out, batch_size=args.batch_size, device=device, track=track)
+    metrics = evaluate_checkpoint(folder, evaluator, controls=not args.no_controls).metrics
+    terminal_table(metrics, console=console)
+    for suite in chosen.suites:
+        print_suite(suite, {Path(args.checkpoint).name: suite.percent(metrics)}, console)
+    if args.out:
+        say(f"written to {args.out}")
+    if args.json:
+        write_json(metrics)
+    return 0
+
+
+def find_model(checkpoint: str) -> tuple[str, Recipe | None]:
+    """The model's folder, and the recipe of the run where `checkpoint` is a run's folder.
+
+    Raises:
+        ConfigError: the run has not finished a stage.
+    """
+    run_folder = Path(checkpoint)
+    if not (run_folder / "recipe.yaml").is_file() or (run_folder / "config.json").is_file():
+        return checkpoint, None
+    recipe = load_recipe(run_folder / "recipe.yaml")
+    for stage in reversed(recipe.stages):
+        if (run_folder / stage.name / "stage.json").is_file():
+            return str(run_folder / stage.name / "model"), recipe
+    raise ConfigError(f"{run_folder}: no stage of this run is finished; mmret run {run_folder / 'recipe.yaml'} goes on")

@@ -1,0 +1,102 @@
+"""What a recipe needs on disk, and what of it is there: shards, tables, weights. Nothing is opened but manifests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmret.data.shards import Manifest
+from mmret.data.spec import DataSpec
+from mmret.errors import ConfigError
+from mmret.recipe import Recipe
+from mmret.recipe.shipped import shown
+
+WEIGHT_KEYS = ("text", "tokenizer", "vision", "vision_weights", "backbone", "weights")
+"""Fields of model sections that name files or hub repositories."""
+INSIDE = ("tiny", "timm:", "open_clip:")
+"""Beginnings of names that are no files: sizes for tests, and libraries that fetch their own weights."""
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One data spec on disk."""
+
+    name: str
+    shards: int | None
+    """None: the manifest is not here."""
+    rows: int | None
+    megabytes: float | None
+    missing: tuple[str, ...] = ()
+    """Files that are not here."""
+
+
+@dataclass
+class Inventory:
+    """What `mmret check` says of the disk."""
+
+    sources: dict[str, SourceFacts] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    """A line for each thing that a run would have to fetch or would fail on."""
+
+
+def take_inventory(recipe: Recipe) -> Inventory:
+    """Look for everything that the recipe names."""
+    found = Inventory()
+    for stage in recipe.stages:
+        mixtures = [stage.data, *([stage.validation] if stage.validation else [])]
+        for name in (name for mixture in mixtures for name in mixture.sources if name not in found.sources):
+            facts = look_at(name)
+            found.sources[name] = facts
+            found.missing += [f"data {name}: {line}" for line in facts.missing]
+        if stage.init_from not in (None, "previous") and not Path(stage.init_from).expanduser().exists():
+            found.missing.append(f"stage {stage.name}: init_from {stage.init_from}: no such folder")
+    found.missing += missing_weights(recipe.model)
+    return found
+
+
+def look_at(name: str) -> SourceFacts:
+    """Counts of a data spec from its manifest, and which of its files are not here."""
+    try:
+        spec = DataSpec.load(name)
+    except ConfigError as error:
+        return SourceFacts(name, None, None, None, (str(error),))
+    tables = [spec.resolve(table) for table in (spec.documents, spec.images) if table]
+    missing = [f"{shown(path)} (table)" for path in tables if not path.is_file()]
+    path = spec.resolve(spec.shards)
+    if not path.is_file():
+        return SourceFacts(name, None, None, None, (f"{shown(path)} (manifest)", *missing))
+    try:
+        manifest = Manifest.load(path)
+    except ConfigError as error:
+        return SourceFacts(name, None, None, None, (str(error), *missing))
+    absent = [shown(p) for p in map(manifest.shard_path, range(len(manifest.shards))) if not p.is_file()]
+    if absent:
+        missing.insert(0, f"{len(absent)} of {len(manifest.shards)} shards, the first {absent[0]}")
+    megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
+    return SourceFacts(name, len(manifest.shards), len(manifest), megabytes, tuple(missing))
+
+
+def missing_weights(config: Any) -> list[str]:
+    """What the model section names that is neither a file nor in the hub's local cache."""
+    from mmret.models.backbones import find_local
+
+    lines = []
+    for key in WEIGHT_KEYS:
+        name = getattr(config, key, None)
+        if not isinstance(name, str) or name.startswith(INSIDE):
+            continue
+        try:
+            here = find_local(name) is not None or _in_hub_cache(name)
+        except ConfigError as error:
+            lines.append(f"weights model.{key}: {error}")
+            continue
+        if not here:
+            lines.append(f"weights model.{key}: '{name}' is not here; a run would fetch it from the model hub")
+    return lines
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)

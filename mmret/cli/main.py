@@ -1,0 +1,106 @@
+"""`mmret VERB ...`: finds the verb, reads its arguments, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+import mmret
+from mmret.cli import check, cp, data, evaluate, ls, report, run, search, show
+from mmret.cli.console import say, show_log
+from mmret.errors import ConfigError, MMRetError
+from mmret.launch import process_rank
+from mmret.recipe.problem import did_you_mean
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count it."""
+
+
+class Verb(Protocol):
+    """What each file of a verb has."""
+
+    @property
+    def SUMMARY(self) -> str:
+        """One line for `mmret --help`."""
+        ...
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+        ...
+
+
+VERBS: dict[str, Verb] = {
+    "run": run,
+    "check": check,
+    "show": show,
+    "evaluate": evaluate,
+    "search": search,
+    "report": report,
+    "data": data,
+    "ls": ls,
+    "cp": cp,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `mmret` command; returns its exit code: 0, or that of the error (`mmret.errors`), or 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    show_log(process_rank(os.environ))
+    try:
+        return _dispatch(argv)
+    except MMRetError as error:
+        say(str(error), "red")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where this one stopped", "yellow")
+        return INTERRUPTED
+    except SystemExit as stop:  # argparse, after --help
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        say(_help())
+        return 0 if argv else ConfigError.exit_code
+    if argv[0] == "--version":
+        say(f"mmret {mmret.__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in VERBS:
+        hint = f" Did you mean 'mmret run {name}'?" if name.endswith((".yaml", ".yml")) else did_you_mean(name, VERBS)
+        raise ConfigError(f"unknown verb '{name}'; known: {', '.join(VERBS)}.{hint}")
+    verb = VERBS[name]
+    parser = _Parser(prog=f"mmret {name}", description=verb.SUMMARY, allow_abbrev=False)
+    verb.configure(parser)
+    args, unknown = parser.parse_known_intermixed_args(rest)
+    for option in unknown:
+        parser.refuse(option)
+    return verb.run(args)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.SUMMARY}" for name, verb in VERBS.items()]
+    more = "mmret VERB --help tells more. Settings of a recipe follow it as key.path=value."
+    return "\n".join(["mmret VERB ...", "", *lines, "", more])
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors as ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}\n{' '.join(self.format_usage().split())}")
+
+    def refuse(self, option: str) -> NoReturn:
+        """An argument that nobody declared."""
+        known = [name for action in self._actions for name in action.option_strings]
+        hint = did_you_mean(option.partition("=")[0], known)
+        if "=" in option and not hint:
+            hint = f" Settings of a recipe are written without dashes: {option.lstrip('-')}"
+        self.error(f"unknown option {option}.{hint}")

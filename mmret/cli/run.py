@@ -1,0 +1,29 @@
+"""`mmret run RECIPE`: train its stages, evaluate, report; called again, it goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmret.cli.arguments import add_recipe
+from mmret.cli.console import say
+from mmret.launch import load_for_launch, process_rank
+
+SUMMARY = "train the stages of a recipe, evaluate, write the report; go on where an earlier run stopped"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """RECIPE, overrides, --fresh."""
+    add_recipe(parser)
+    parser.add_argument("--fresh", action="store_true", help="delete what the run's folder holds and train all anew")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the recipe as the launcher wants it, and train."""
+    loaded = load_for_launch(args.recipe, args.overrides, os.environ)
+    from mmret.training.stages import run_recipe
+
+    out = run_recipe(loaded.recipe, fresh=args.fresh)
+    if process_rank(os.environ) == 0:
+        say(f"done: {out}", "green")
+    return 0

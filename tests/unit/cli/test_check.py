@@ -1,0 +1,134 @@
+"""What `mmret check` says, on a tiny PreFLMR whose numbers can be counted by hand."""
+
+import json
+
+import pytest
+
+from mmret.cli import main
+from tests.builders import build_toy_source
+
+RECIPE = """\
+name: small
+model:
+  {name: preflmr, text: tiny, vision: tiny, dim: 16, prefix_tokens: 4,
+   query_tokens: 24, document_tokens: 48, mapping_heads: 2}
+stages:
+  - name: mapping
+    steps: 10
+    data:
+      batch_size: 16
+      documents_per_query: 2
+      sources: {toy/toy.yaml: 1}
+    objectives: {hard_negative: {}}
+    optimizer: {lr: 1e-3}
+    lr_scale: {'model\\.document_text_linear': 1, '.*': 0}
+"""
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch, capsys):
+    """checked(*arguments) -> (exit code, JSON answer or None, what people read), for RECIPE over 64 toy rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    build_toy_source(tmp_path / "toy", num=64)
+    (tmp_path / "small.yaml").write_text(RECIPE)
+
+    def run(*arguments):
+        code = main(["check", "small.yaml", *arguments, "--json"])
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out) if captured.out else None, captured.err
+
+    return run
+
+
+def test_counts_of_a_stage_are_those_done_by_hand(checked):
+    code, answer, _ = checked()
+    assert code == 0
+    (stage,) = answer["stages"]
+    # The projection [dim 16, text width 32] has no bias.
+    assert stage["trained"] == 16 * 32
+    modules = {module["name"]: module for module in stage["modules"]}
+    assert modules["model.document_text_linear"] == {"name": "model.document_text_linear", "total": 512, "trained": 512}
+    # Vision width 32 -> 4 * 16 / 2 -> 4 * 16, with biases.
+    assert modules["model.prefix"]["total"] == (32 * 32 + 32) + (32 * 64 + 64)
+    assert stage["parameters"] == sum(module["total"] for module in stage["modules"])
+    groups = {group["name"]: (group["scale"], group["total"]) for group in stage["lr_scale"]}
+    assert groups == {"model\\.document_text_linear": (1.0, 512), ".*": (0.0, stage["parameters"] - 512)}
+
+
+def test_sources_say_samples_and_epochs(checked):
+    _, answer, _ = checked("stages[0].data.sources={toy/toy.yaml: {weight: 3, max_samples: 40}}")
+    (source,) = answer["stages"][0]["sources"]
+    assert {key: source[key] for key in ("share", "samples", "rows", "epochs", "shards")} == {
+        "share": 1.0,
+        "samples": 160,
+        "rows": 40,
+        "epochs": 4.0,
+        "shards": 1,
+    }
+    assert answer["missing"] == []
+
+
+def test_a_rank_has_its_rows_and_all_columns(checked):
+    _, answer, _ = checked("trainer.devices=2", "trainer.num_nodes=2", "trainer.accumulate=2")
+    stage = answer["stages"][0]
+    assert (stage["ranks"], stage["rows_per_rank_and_pass"], stage["score_matrix"]) == (4, 2, [2, 2 * 4 * 2])
+
+
+def test_memory_is_the_stated_formula(checked):
+    _, answer, _ = checked()
+    stage = answer["stages"][0]
+    memory, total, trained = stage["memory"], stage["parameters"], stage["trained"]
+    assert memory["weights"] == 4 * total
+    assert memory["gradients"] == 4 * trained
+    assert memory["optimizer"] == 8 * trained
+    assert memory["scores"] == 12 * 16 * 32
+    assert memory["total"] == sum(memory[key] for key in ("weights", "gradients", "optimizer", "scores", "activations"))
+    assert answer["memory_formula"].startswith("memory of one rank, an estimate")
+
+
+def test_frozen_towers_keep_no_activations(checked):
+    _, some, _ = checked()
+    _, most, _ = checked("stages[0].lr_scale={'.*': 1}")
+    _, chunks, _ = checked("stages[0].lr_scale={'.*': 1}", "stages[0].grad_cache={chunk_size: 2}")
+    kept = [answer["stages"][0]["memory"]["activations"] for answer in (some, most, chunks)]
+    assert 0 < kept[0] < kept[1] / 4
+    assert kept[2] < kept[1] / 4
+
+
+def test_a_pattern_that_matches_nothing_is_a_problem_at_its_line(checked):
+    code, _, err = checked("stages[0].lr_scale.prefx=1")
+    assert code == 2
+    assert "override stages[0].lr_scale.prefx=1  stages[0].lr_scale.prefx  lr_scale pattern 'prefx' matches no" in err
+    assert "prefix'?" in err
+
+
+def test_what_is_not_here_is_told_and_is_no_error(checked, tmp_path):
+    (tmp_path / "toy" / "train-000000.tar").unlink()
+    (tmp_path / "toy" / "passages.arrow").unlink()
+    code, answer, _ = checked("model.text=google-bert/bert-base-uncased", "stages[0].init_from=runs/none")
+    assert code == 0
+    assert answer["missing"] == [
+        "data toy/toy.yaml: 1 of 1 shards, the first toy/train-000000.tar",
+        "data toy/toy.yaml: toy/passages.arrow (table)",
+        "stage mapping: init_from runs/none: no such folder",
+        "weights model.text: 'google-bert/bert-base-uncased' is not here; a run would fetch it from the model hub",
+    ]
+    stage = answer["stages"][0]
+    assert stage["parameters"] > 100e6  # BERT-base's size is known without its files
+    assert stage["memory"]["activations"] is None and "not traced" in stage["memory"]["why"]
+
+
+def test_an_unknown_size_is_told_and_is_no_error(checked):
+    code, answer, _ = checked("model.text=nobody/unheard-of")
+    assert code == 0
+    assert "nobody/unheard-of" in answer["stages"][0]["unknown"]
+    assert answer["stages"][0]["parameters"] is None
+
+
+def test_people_read_the_same_numbers(tmp_path, checked, capsys):
+    assert main(["check", "small.yaml"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for part in ("stage mapping: 10 steps of 16 queries, 1 rank", "score matrix 16 x 32", "toy/toy.yaml", "512"):
+        assert part in captured.err
