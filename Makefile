@@ -41,6 +41,9 @@ dist: .venv/.ready  ## the tests that start several processes
 bench: .venv/.ready  ## speed of the hot paths, written to runs/bench/results.json
 	$(BIN)/python -m tests.bench
 
+docs: .venv/.ready  ## the documentation as pages: runs/docs/index.html
+	$(BIN)/sphinx-build -q -W --keep-going docs runs/docs && echo runs/docs/index.html
+
 constraints:  ## write constraints.txt anew from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt
 	sed -i '1i # The exact versions the tests run on. Made by: make constraints' constraints.txt

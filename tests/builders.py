@@ -42,10 +42,10 @@ def draw_shape(colour: str, shape: str, px: int, rng: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def toy_samples(num: int, px: int, seed: int, negatives: int = 0) -> list[Sample]:
+def toy_samples(num: int, px: int, seed: int, negatives: int = 0, shapes: tuple[str, ...] = SHAPES) -> list[Sample]:
     """Rows of `build_toy_source`: picture of a shape + question -> id of the one passage that answers it."""
     rng = random.Random(seed)
-    kinds = [(colour, shape, topic) for colour in COLOURS for shape in SHAPES for topic in QUESTIONS]
+    kinds = [(colour, shape, topic) for colour in COLOURS for shape in shapes for topic in QUESTIONS]
     samples = []
     for number in range(num):
         colour, shape, topic = kinds[number % len(kinds)]
@@ -64,7 +64,14 @@ def toy_samples(num: int, px: int, seed: int, negatives: int = 0) -> list[Sample
     return samples
 
 
-def build_toy_source(folder: str | Path, num: int = 256, px: int = 32, negatives: int = 0, seed: int = 0) -> Path:
+def build_toy_source(
+    folder: str | Path,
+    num: int = 256,
+    px: int = 32,
+    negatives: int = 0,
+    seed: int = 0,
+    shapes: tuple[str, ...] = SHAPES,
+) -> Path:
     """Write a learnable source; gives its spec, `<folder>/toy.yaml` (name toy/shapes).
 
     What is learnable: 4 colours x 4 shapes x 2 topics (price, maker) = 32 passages, `passages.arrow`. A query is a
@@ -74,6 +81,7 @@ def build_toy_source(folder: str | Path, num: int = 256, px: int = 32, negatives
 
     Args:
         negatives: ids of other passages in each row; 0: rows have none (they are then drawn from the table).
+        shapes: fewer of them make fewer passages; colour is learnt in far fewer steps than shape.
     """
     folder = Path(folder)
     rows = [
@@ -83,12 +91,12 @@ def build_toy_source(folder: str | Path, num: int = 256, px: int = 32, negatives
             "topic": topic,
         }
         for colour in COLOURS
-        for shape in SHAPES
+        for shape in shapes
         for topic in QUESTIONS
     ]
     write_table(rows, folder / "passages.arrow")
-    write_shards(toy_samples(num, px, seed, negatives), folder, "train", max_samples=100)
-    write_shards(toy_samples(64, px, seed + 1), folder, "heldout")
+    write_shards(toy_samples(num, px, seed, negatives, shapes), folder, "train", max_samples=100)
+    write_shards(toy_samples(64, px, seed + 1, shapes=shapes), folder, "heldout")
     spec = folder / "toy.yaml"
     spec.write_text(
         "name: toy/shapes\n"

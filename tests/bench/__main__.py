@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import maxsim
+from tests.bench import loader, maxsim
 
-RACES = {"maxsim": maxsim.run}
+RACES = {"maxsim": maxsim.run, "loader": loader.run}
 
 
 def main() -> None:

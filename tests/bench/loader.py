@@ -1,0 +1,69 @@
+"""Reading text samples from a tar: ours by offset, webdataset by streaming; both parse the JSON, both make batches."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import webdataset
+
+from mmret.data import MixtureDataModule, Sample, write_shards
+from mmret.recipe.schema import MixtureConfig, SourceConfig
+from mmret.types import Inputs
+from tests.bench.harness import Row, race
+
+SAMPLES, BATCH = 4096, 64
+SENTENCE = "a question about a picture of some place that a longer passage of text can answer well enough"
+WORDS = SENTENCE.split(" ")
+
+
+class Nothing:
+    """A processor that costs nothing, so that what is left is the loader."""
+
+    def __call__(self, contents, role):
+        import torch
+
+        return Inputs({"rows": torch.empty(len(contents), 0)})
+
+
+def run() -> list[Row]:
+    """One pass over 4,096 samples in batches of 64, in the training process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = (
+            Sample(
+                f"{i:08d}",
+                {
+                    "query": {"text": " ".join(WORDS[: 5 + i % 12])},
+                    "positives": [{"id": str(i), "text": " ".join(WORDS * 3)}],
+                },
+                {},
+            )
+            for i in range(SAMPLES)
+        )
+        write_shards(rows, folder, "train")
+        (folder / "text.yaml").write_text(
+            "name: bench/text\ndescription: text\nlicense: CC0-1.0\nshards: train.manifest.json\n"
+        )
+        source = {str(folder / "text.yaml"): SourceConfig()}
+        data = MixtureDataModule(
+            MixtureConfig(sources=source, batch_size=BATCH), Nothing(), frozenset(), 0, SAMPLES // BATCH
+        )
+        tar = str(next(folder.glob("*.tar")))
+
+        def ours() -> None:
+            for _ in data.train_dataloader():
+                pass
+
+        def theirs() -> None:
+            stream = webdataset.WebDataset(tar, shardshuffle=False).shuffle(1000).map(lambda s: json.loads(s["json"]))
+            for _ in stream.batched(BATCH, collation_fn=None):
+                pass
+
+        return race(
+            f"loader, {SAMPLES} text samples, shuffled, batches of {BATCH}",
+            {"mmret": ours, "webdataset": theirs},
+            work=SAMPLES,
+            unit="samples",
+        )
