@@ -236,18 +236,6 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class PairStates:
-    """What a model sees in N pairs of text and picture that it read together."""
-
-    text: Tensor
-    """[N, L, H] last states of the text's places."""
-    image: Tensor
-    """[N, P, H] last states of the picture's places."""
-    pooled: Tensor
-    """[N, H] one summary of the pair."""
-
-
-@dataclass(frozen=True)
 class TokenVocabulary:
     """What masking must know of a tokenizer (`processor.vocabulary` of a model that can be masked)."""
 

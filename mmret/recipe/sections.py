@@ -86,7 +86,7 @@ class Builder:
         yield from hints_of(cls).items()
 
     def _note_own(self, line: str, values: Mapping[str, Any], path: KeyPath) -> str:
-        """A complaint of the section's `__post_init__`; by convention it begins with the field it is about: returned."""
+        """A complaint of the section's `__post_init__`; gives the field it is about, by convention its first word."""
         word, _, rest = line.partition(" ")
         field = word.rstrip(":").rpartition(".")[2]
         here = (*path, field) if field in values else path
@@ -152,14 +152,27 @@ class Builder:
         """The value in the field's type; a mapping replaces the field's default whole."""
         if isinstance(value, str) and value == MISSING:
             self._missing(path)
+        inner, item = without_none(hint)[0], item_of(hint)
+        if item not in (None, Any) and isinstance(value, get_origin(inner)):
+            # Each by itself: OmegaConf lets a list through where a number is due inside a mapping, and stops at the first.
+            entries = self._entries(item, value, path)
+            return entries if isinstance(value, dict) else list(entries.values())
         try:
             return _convert(hint, value)
         except (OmegaConfBaseException, ValueError, TypeError):
-            wrong = list(_wrong_entries(hint, value)) or [((), hint, value)]
-            for place, wanted, got in wrong:
-                here = (*path, *place)
-                self.problems.add(self.root.locate(here), here, f"expected {readable(wanted)}, got {show(got)}")
+            self.problems.add(self.root.locate(path), path, f"expected {readable(hint)}, got {show(value)}")
             raise Unread from None
+
+    def _entries(self, item: Any, value: Any, path: KeyPath) -> dict[Any, Any]:
+        entries = {}
+        for place, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            try:
+                entries[place] = self._leaf(item, entry, (*path, place))
+            except Unread:
+                continue
+        if len(entries) < len(value):
+            raise Unread
+        return entries
 
 
 def with_defaults(cls: type, value: Any, classes: Classes, path: KeyPath = ()) -> Any:
@@ -187,18 +200,6 @@ def with_defaults(cls: type, value: Any, classes: Classes, path: KeyPath = ()) -
 
 def _as_tree(default: Any) -> Any:
     return asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
-
-
-def _wrong_entries(hint: Any, value: Any) -> Iterator[tuple[KeyPath, Any, Any]]:
-    """Entries of a list or mapping that are not of its type."""
-    inner, _ = without_none(hint)
-    wanted = get_origin(inner)
-    if wanted in (dict, list) and isinstance(value, wanted):
-        for place, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            try:
-                _convert(item_of(hint), entry)
-            except (OmegaConfBaseException, ValueError, TypeError):
-                yield (place,), item_of(hint), entry
 
 
 def _convert(hint: Any, value: Any) -> Any:

@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from mmret.errors import ConfigError
+from mmret.models import PreFLMR
 from mmret.objectives import ITC, Objective
 from mmret.recipe.schema import GradCacheConfig, ScheduleConfig
 from mmret.training.contrastive import ContrastiveModule
 from mmret.training.module import RetrievalModule
-from mmret.types import Need
+from mmret.types import Batch, Content, Need
+from tests.unit.models.toys import picture
 from tests.unit.training.toy_towers import TwoTowers, batch_of, fit, stage_of
 
 BATCHES = [batch_of(0, 1, seed=seed) for seed in range(4)]
@@ -120,6 +122,15 @@ def test_batch_statistics_are_refused_while_they_train():
         fit(module, BATCHES[:1])
 
 
+def test_checkpointing_inside_chunks_is_warned_about_unless_chunks_are_single_rows(caplog):
+    for size, warned in ((3, True), (1, False)):
+        caplog.clear()
+        module = cached(chunks=size)
+        module.model.query.gradient_checkpointing = True
+        fit(module, BATCHES[:1])
+        assert ("computes each chunk three times" in caplog.text) == warned
+
+
 @pytest.mark.parametrize("wrong", [{}, {"chunk_size": 2, "tokens_per_chunk": 3}])
 def test_one_kind_of_chunk_is_wanted(wrong):
     with pytest.raises(ConfigError, match="exactly one of chunk_size and tokens_per_chunk"):
@@ -129,3 +140,30 @@ def test_one_kind_of_chunk_is_wanted(wrong):
 def test_dropout_is_on_in_training_although_it_has_no_parameters():
     module = RetrievalModule(TwoTowers(False, dropout=0.5), stage_of(False, None)).train()
     assert module.model.drop.training
+
+
+@pytest.mark.parametrize("chunk", [{"chunk_size": 1}, {"chunk_size": 3}, {"tokens_per_chunk": 60}])
+def test_late_interaction_of_preflmr_trains_in_chunks_with_the_whole_batchs_gradient(chunk):
+    model = PreFLMR.from_config(PreFLMR.SIZES["tiny"])
+    texts = ["who", "what is this flag?", "where is the city", "which colour", "how large", "when was it"]
+    queries = [Content(text, (picture(i, (40, 30)),), "answer:") for i, text in enumerate(texts[:3])]
+    documents = [Content(f"{text} " * (i + 1), id=str(i)) for i, text in enumerate(texts)]
+    batch = Batch(model.processor(queries, "query"), model.processor(documents, "document"), 2)
+
+    def gradient(cache):
+        stage = stage_of(True, cache)
+        kind = RetrievalModule if cache is None else ContrastiveModule
+        module = kind(model, stage)
+        module.eval()
+        module.log = module.log_dict = lambda *args, **kwargs: None
+        module.manual_backward = lambda loss: loss.backward()
+        model.zero_grad()
+        if cache is None:
+            module.training_step(batch, 0).backward()
+        else:
+            module.cached_backward(batch)
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    whole, ours = gradient(None), gradient(GradCacheConfig(**chunk))
+    assert ours.shape == whole.shape
+    assert float((ours - whole).norm()) <= 1e-6 * float(whole.norm())

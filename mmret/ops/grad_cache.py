@@ -1,0 +1,128 @@
+"""Embeddings of more rows than fit at once: encode in chunks, let the loss see all rows, then replay chunk by chunk.
+
+Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache). The loss needs
+all embeddings, but the graph that made them only where gradient passes through it, and there one chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mmret.types import Embeddings, Inputs
+
+Encode = Callable[[Inputs], Embeddings]
+
+
+def fixed_chunks(num_rows: int, size: int) -> list[Tensor]:
+    """Row indices of neighbouring chunks of `size` rows; the last may be smaller."""
+    return list(torch.arange(num_rows).split(size))
+
+
+def token_chunks(lengths: Sequence[int], budget: int) -> list[Tensor]:
+    """Row indices of chunks of similar length, each at most `budget` tokens once padded (rows x longest row).
+
+    Longest rows come first, so that the first chunk tells whether memory suffices. A row longer than the budget is a
+    chunk of its own: it cannot be split.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    chunks: list[list[int]] = []
+    for row in order:
+        if chunks and lengths[chunks[-1][0]] * (len(chunks[-1]) + 1) <= budget:
+            chunks[-1].append(row)
+        else:
+            chunks.append([row])
+    return [torch.tensor(chunk) for chunk in chunks]
+
+
+def row_lengths(inputs: Inputs) -> list[int]:
+    """Tokens of each row: the sum of its attention mask.
+
+    Raises:
+        ValueError: these inputs have no attention mask, so their rows have no length.
+    """
+    mask = inputs.dense.get("attention_mask")
+    if mask is None:
+        raise ValueError(f"no attention_mask among the inputs {sorted(inputs.dense)}: rows have no length to sort by")
+    return mask.sum(1).tolist()
+
+
+class CachedEncoding:
+    """N rows encoded in chunks, each with the random state it met; `embeddings` looks like one encoding of all of them.
+
+    Args:
+        encode: row-wise, with no randomness but torch's own generators.
+        inputs: N rows.
+        chunks: row indices of each chunk; together every row once.
+        keep: so many chunks, the last ones, keep their graph and are not computed twice.
+    """
+
+    def __init__(self, encode: Encode, inputs: Inputs, chunks: Sequence[Tensor], keep: int = 0) -> None:
+        self.encode, self.inputs = encode, inputs
+        self._cached: list[tuple[Tensor, RandomState, Embeddings]] = []
+        parts: list[Embeddings] = []
+        for number, rows in enumerate(chunks):
+            if number >= len(chunks) - keep:
+                parts.append(self._run(rows))
+                continue
+            state = RandomState()
+            with torch.no_grad():
+                leaf = self._run(rows)
+            leaf = leaf.as_leaf()
+            self._cached.append((rows, state, leaf))
+            parts.append(leaf)
+        whole = Embeddings.cat(parts)
+        self.embeddings = whole.select(torch.cat(list(chunks)).argsort().to(whole.vectors.device))
+        """All N rows in their order. A loss's backward stops at the cached chunks, and goes through those kept."""
+
+    def replay(self) -> None:
+        """After the loss's backward: compute each cached chunk again, and send its gradient into the parameters."""
+        for rows, state, leaf in self._cached:
+            gradients = [head.vectors.grad for head in _heads(leaf)]
+            if all(gradient is None for gradient in gradients):
+                continue
+            with state.again():
+                again = self._run(rows)
+            pairs = [
+                (head.vectors, gradient)
+                for head, gradient in zip(_heads(again), gradients)
+                if gradient is not None and head.vectors.requires_grad
+            ]
+            if pairs:
+                torch.autograd.backward([vectors for vectors, _ in pairs], [gradient for _, gradient in pairs])
+        self._cached.clear()
+
+    def _run(self, rows: Tensor) -> Embeddings:
+        # Autocast remembers its casts of weights; one made without graph would cut the next chunk's graph.
+        torch.clear_autocast_cache()
+        embeddings = self.encode(self.inputs.select(rows))
+        torch.clear_autocast_cache()
+        return embeddings
+
+
+class RandomState:
+    """Torch's random state at one moment: the CPU's, and the current accelerator's if there is one in use."""
+
+    def __init__(self) -> None:
+        self._cpu = torch.get_rng_state()
+        # Only if this process uses a GPU already: asking would start CUDA in it.
+        self._device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        self._cuda = None if self._device is None else torch.cuda.get_rng_state(self._device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, random numbers are those that followed the moment; afterwards all is as before."""
+        with torch.random.fork_rng(devices=[] if self._device is None else [self._device]):
+            torch.set_rng_state(self._cpu)
+            if self._cuda is not None:
+                assert self._device is not None
+                torch.cuda.set_rng_state(self._cuda, self._device)
+            yield
+
+
+def _heads(embeddings: Embeddings) -> list[Embeddings]:
+    """The embeddings and their further heads, in one order."""
+    return [embeddings, *(inner for name in sorted(embeddings.aux) for inner in _heads(embeddings.aux[name]))]
