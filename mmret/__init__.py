@@ -1,4 +1,4 @@
-"""Train and compare multimodal retrievers: late interaction, VLM embedders and multiway transformers on one data path."""
+"""Train and compare multimodal retrievers on one data path: late interaction, VLM embedders, multiway transformers."""
 
 from __future__ import annotations
 

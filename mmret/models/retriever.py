@@ -24,6 +24,24 @@ class Retriever(nn.Module, ABC):
     config: Any
     processor: Processor
 
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any) -> Retriever:
+        """The model as a first stage starts from: pretrained towers loaded, all else random.
+
+        Raises:
+            ConfigError: a tower's weights are not here and not to be had.
+        """
+
+    @classmethod
+    @abstractmethod
+    def skeleton(cls, config: Any) -> Retriever:
+        """The model on the meta device, without weights or processor: for counting parameters, with no download.
+
+        Raises:
+            ConfigError: a tower's size is not known offline.
+        """
+
     @abstractmethod
     def encode_query(self, inputs: Inputs) -> Embeddings:
         """Embeddings of N queries."""

@@ -71,11 +71,9 @@ class StageProgress(TQDMProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Loss and speed."""
-        metrics = super().get_metrics(trainer, pl_module)
         shown = {"samples/s": f"{self.throughput.samples_per_s:.0f}"}
-        if "train/loss" in metrics:
-            shown["loss"] = f"{float(metrics['train/loss']):.3f}"
-        return shown
+        loss = trainer.callback_metrics.get("train/loss")
+        return {**shown, "loss": f"{float(loss):.3f}"} if loss is not None else shown
 
 
 class ProgressLines(Callback):

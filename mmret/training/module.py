@@ -27,7 +27,8 @@ class RetrievalModule(L.LightningModule):
         super().__init__()
         self.model, self.stage, self.seed = model, stage, seed
         self.objectives = build_objectives(stage.objectives, model)
-        self.weights = {name: objective.config.weight for name, objective in self.objectives.items()}
+        self.weights = {name: config.weight for name, config in stage.objectives.items()}
+        self.needs = frozenset(need for config in stage.objectives.values() for need in OBJECTIVES[config.name].needs)
         self.scales = freeze(self, stage.lr_scale)
         self.frozen = [m for m in self.model.children() if _is_frozen(m)]
         self.train()  # Lightning leaves modes as it finds them

@@ -104,8 +104,7 @@ def fill_feature_cache(
 
 def name_of(tower: torch.nn.Module) -> str:
     """What a tower is, beside its weights: class and configuration."""
-    config = getattr(tower, "config", None)
-    return f"{type(tower).__name__} {config.to_json_string() if hasattr(config, 'to_json_string') else ''}"
+    return f"{type(tower).__name__} {getattr(tower, 'config', '')}"
 
 
 def _missing(

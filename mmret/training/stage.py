@@ -62,8 +62,7 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     _tell(stage, handover, total, trainable)
 
     accumulate = recipe.trainer.accumulate
-    needs = frozenset(need for objective in module.objectives.values() for need in objective.needs)
-    processor = module.model.processor
+    needs, processor = module.needs, module.model.processor
     seed = stage_seed(recipe, stage)
     data = MixtureDataModule(stage.data, processor, needs, seed, stage.steps * accumulate, accumulate)
     resume = newest_checkpoint(folder / "checkpoints")

@@ -17,12 +17,12 @@ def test_first_matching_pattern_decides():
 
 
 def test_pattern_without_parameter_is_refused_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="'visoin' matches no parameter. Did you mean 'vision'"):
+    with pytest.raises(ConfigError, match=r"'visoin' matches no parameter\. Did you mean 'vision'"):
         scale_of_parameters(["text.weight", "vision.weight"], {"visoin": 0, ".*": 1})
 
 
 def test_parameter_without_pattern_is_refused():
-    with pytest.raises(ConfigError, match="leaves out vision.weight"):
+    with pytest.raises(ConfigError, match=r"leaves out vision\.weight"):
         scale_of_parameters(["text.weight", "vision.weight"], {"text": 1})
 
 
