@@ -14,9 +14,9 @@ help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .venv/.ready: pyproject.toml constraints.txt
-	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
-	uv venv --quiet --allow-existing --python $(PYTHON) .venv
-	uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
 demo: .venv/.ready  ## train, evaluate and report on real data; ends with runs/demo/report.html
@@ -44,8 +44,8 @@ bench: .venv/.ready  ## speed of the hot paths, written to runs/bench/results.js
 docs: .venv/.ready  ## the documentation as pages: runs/docs/index.html
 	$(BIN)/sphinx-build -q -W --keep-going docs runs/docs && echo runs/docs/index.html
 
-constraints:  ## write constraints.txt anew from pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt
+constraints: .venv/.ready  ## write constraints.txt anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt
 	sed -i '1i # The exact versions the tests run on. Made by: make constraints' constraints.txt
 
 clean:  ## remove what the other commands made

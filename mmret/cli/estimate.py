@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmret.cli.inventory import missing_weights
 from mmret.cli.trace import bytes_kept
 from mmret.errors import ConfigError
 from mmret.models import MODELS
@@ -21,8 +22,6 @@ FORMULA = (
     "pass keeps of one query and one document of full length, traced without computing, times their numbers in one "
     "pass; scores 12 bytes a pair. Not counted: kernels' workspace, fragmentation, evaluation, the data loader"
 )
-ABSENT = ("not known offline", "not installed", "no such file", "does not exist", "has no ")
-"""What messages of the model say where something is not on this machine, rather than the recipe wrong."""
 
 
 @dataclass
@@ -94,10 +93,9 @@ def estimate(loaded: LoadedRecipe, index: int) -> tuple[StageCost, list[Problem]
     try:
         module = _laid_out(recipe.model.name, stage, stage_model_config(recipe, stage))
     except ConfigError as error:
-        if any(mark in str(error) for mark in ABSENT):
-            cost.unknown = f"unknown: {error}"
-            return cost, []
-        return cost, [loaded.problem(("stages", index, "model"), line) for line in str(error).splitlines()]
+        cost.unknown = f"unknown: {error}"
+        absent = any(name in str(error) for name in missing_weights(recipe.model))
+        return cost, [] if absent else [_model_problem(loaded, index, line) for line in str(error).splitlines()]
     parameters = dict(module.named_parameters())
     problems = _pattern_problems(loaded, index, list(parameters), stage)
     for name, parameter in parameters.items():
@@ -110,10 +108,17 @@ def estimate(loaded: LoadedRecipe, index: int) -> tuple[StageCost, list[Problem]
 
 def _laid_out(name: str, stage: Stage, config: Any) -> nn.ModuleDict:
     """Model and objectives without memory for their parameters, under the names that training gives them."""
-    model = MODELS[name].skeleton(config)  # pyright: ignore[reportAttributeAccessIssue]
+    model = MODELS[name].skeleton(config)
     with torch.device("meta"):
         objectives = {key: OBJECTIVES[own.name].for_model(own, model) for key, own in stage.objectives.items()}
     return nn.ModuleDict({"model": model, "objectives": nn.ModuleDict(objectives)})
+
+
+def _model_problem(loaded: LoadedRecipe, index: int, line: str) -> Problem:
+    """A complaint of the model, at the key that it begins with: the stage's, where the stage changes it."""
+    key = line.split(" ")[0].rstrip(":").rpartition(".")[2]
+    section = ("stages", index, "model") if key in loaded.recipe.stages[index].model else ("model",)
+    return loaded.problem((*section, key) if hasattr(loaded.recipe.model, key) else section, line)
 
 
 def _pattern_problems(loaded: LoadedRecipe, index: int, names: list[str], stage: Stage) -> list[Problem]:

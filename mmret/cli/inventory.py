@@ -51,7 +51,7 @@ def take_inventory(recipe: Recipe) -> Inventory:
             found.missing += [f"data {name}: {line}" for line in facts.missing]
         if stage.init_from not in (None, "previous") and not Path(stage.init_from).expanduser().exists():
             found.missing.append(f"stage {stage.name}: init_from {stage.init_from}: no such folder")
-    found.missing += missing_weights(recipe.model)
+    found.missing += missing_weights(recipe.model).values()
     return found
 
 
@@ -77,23 +77,21 @@ def look_at(name: str) -> SourceFacts:
     return SourceFacts(name, len(manifest.shards), len(manifest), megabytes, tuple(missing))
 
 
-def missing_weights(config: Any) -> list[str]:
-    """What the model section names that is neither a file nor in the hub's local cache."""
+def missing_weights(config: Any) -> dict[str, str]:
+    """What the model section names that is neither a file nor in the hub's local cache, with a line to say so."""
     from mmret.models.backbones import find_local
 
-    lines = []
+    missing = {}
     for key in WEIGHT_KEYS:
         name = getattr(config, key, None)
         if not isinstance(name, str) or name.startswith(INSIDE):
             continue
         try:
-            here = find_local(name) is not None or _in_hub_cache(name)
+            if find_local(name) is None and not _in_hub_cache(name):
+                missing[name] = f"weights model.{key}: '{name}' is not here; a run would fetch it from the model hub"
         except ConfigError as error:
-            lines.append(f"weights model.{key}: {error}")
-            continue
-        if not here:
-            lines.append(f"weights model.{key}: '{name}' is not here; a run would fetch it from the model hub")
-    return lines
+            missing[name] = f"weights model.{key}: {error}"
+    return missing
 
 
 def _in_hub_cache(name: str) -> bool:

@@ -27,7 +27,7 @@ def read_chain(path: Path, problems: Problems, children: tuple[Path, ...] = ()) 
     if not isinstance(root.value, dict):
         if len(problems) == before:
             what = "is empty" if root.value is None else "holds no mapping"
-            problems.add(top, (), f"{what}; a recipe is `key: value` lines, see docs/recipes.md")
+            problems.add(top, (), f"{what}; a recipe is `key: value` lines (to begin with one: mmret cp NAME my.yaml)")
         return Node({}, top)
     root.origin = top
     parent = root.value.pop("extends", None)

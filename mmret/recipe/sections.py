@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass, make_dataclass
 from functools import cache
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -152,25 +152,31 @@ class Builder:
         """The value in the field's type; a mapping replaces the field's default whole."""
         if isinstance(value, str) and value == MISSING:
             self._missing(path)
-        inner, item = without_none(hint)[0], item_of(hint)
-        if item not in (None, Any) and isinstance(value, get_origin(inner)):
-            # Each by itself: OmegaConf lets a list through where a number is due inside a mapping, and stops at the first.
-            entries = self._entries(item, value, path)
-            return entries if isinstance(value, dict) else list(entries.values())
+        inner, _ = without_none(hint)
+        kind, arguments = get_origin(inner), get_args(inner)
+        # Each entry by itself: OmegaConf stops at the first wrong one, and takes a list for a number inside a mapping.
+        if kind is tuple and isinstance(value, (list, tuple)) and len(value) == len(arguments):
+            return tuple(self._entries(dict(enumerate(value)), dict(enumerate(arguments)), path).values())
+        if kind is list and isinstance(value, list):
+            return list(
+                self._entries(dict(enumerate(value)), dict.fromkeys(range(len(value)), arguments[0]), path).values()
+            )
+        if kind is dict and isinstance(value, dict):
+            return self._entries(value, dict.fromkeys(value, arguments[1]), path)
         try:
             return _convert(hint, value)
         except (OmegaConfBaseException, ValueError, TypeError):
             self.problems.add(self.root.locate(path), path, f"expected {readable(hint)}, got {show(value)}")
             raise Unread from None
 
-    def _entries(self, item: Any, value: Any, path: KeyPath) -> dict[Any, Any]:
+    def _entries(self, values: dict[Any, Any], hints: dict[Any, Any], path: KeyPath) -> dict[Any, Any]:
         entries = {}
-        for place, entry in value.items() if isinstance(value, dict) else enumerate(value):
+        for place, value in values.items():
             try:
-                entries[place] = self._leaf(item, entry, (*path, place))
+                entries[place] = value if hints[place] is Any else self._leaf(hints[place], value, (*path, place))
             except Unread:
                 continue
-        if len(entries) < len(value):
+        if len(entries) < len(values):
             raise Unread
         return entries
 

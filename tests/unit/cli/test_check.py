@@ -103,6 +103,12 @@ def test_a_pattern_that_matches_nothing_is_a_problem_at_its_line(checked):
     assert "prefix'?" in err
 
 
+def test_sizes_that_do_not_fit_are_a_problem_at_their_key(checked):
+    code, _, err = checked("model.query_tokens=600")
+    assert code == 2
+    assert err.startswith("override model.query_tokens=600  model.query_tokens  model.query_tokens is 600, but")
+
+
 def test_what_is_not_here_is_told_and_is_no_error(checked, tmp_path):
     (tmp_path / "toy" / "train-000000.tar").unlink()
     (tmp_path / "toy" / "passages.arrow").unlink()

@@ -1,9 +1,15 @@
 """Broken recipes: the message says where (file:line:col), which key, what is wrong, and the nearest known name."""
 
+import copy
+
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmret.errors import ConfigError
 from mmret.recipe import RecipeError, load_recipe
+from mmret.recipe.yaml_marks import dump_yaml
 from tests.fake_tables import TINY
 
 
@@ -182,6 +188,14 @@ CASES = {
         TINY + "    lr_scale: {'.*': 0}\n",
         ["recipe.yaml:14:5  stages[0].lr_scale  every scale is 0: nothing would train"],
     ),
+    "scale is a list": (
+        TINY + "    lr_scale: {'.*': [1]}\n",
+        ["recipe.yaml:14:16  stages[0].lr_scale['.*']  expected a number, got a list"],
+    ),
+    "one of two betas": (
+        broken("{lr: 1e-3}", "{lr: 1e-3, betas: [0.9, x]}"),
+        ["recipe.yaml:13:40  stages[0].optimizer.betas[1]  expected a number, got 'x'"],
+    ),
     "unknown schedule": (
         TINY + "    schedule: {name: lineer}\n",
         [
@@ -265,6 +279,16 @@ def test_all_problems_come_at_once_one_a_line_in_file_order(write):
     ]
 
 
+def test_a_sections_own_rules_are_checked_beside_its_wrong_types(write):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(write(broken("{lr: 1e-3}", "{lr: -1, eps: small, weight_decay: -2}")))
+    assert [line.split("  ", 1)[1] for line in str(error.value).splitlines()] == [
+        "stages[0].optimizer.eps  expected a number, got 'small'",
+        "stages[0].optimizer.lr  must be > 0, got -1.0",
+        "stages[0].optimizer.weight_decay  must be >= 0, got -2.0",
+    ]
+
+
 def test_a_problem_of_a_parent_names_the_parents_file(write):
     write("stages: []\nseed: seven\n", "base/_base.yaml")
     with pytest.raises(RecipeError, match=r"base/_base\.yaml:2:1  seed  expected a whole number, got 'seven'"):
@@ -275,3 +299,49 @@ def test_unknown_recipe_names_the_nearest_shipped_one(write):
     write(TINY, "recipes/tiny/late.yaml")
     with pytest.raises(ConfigError, match=r"no recipe named 'tiny/lata' in recipes\. Did you mean 'tiny/late'\?"):
         load_recipe("tiny/lata")
+
+
+TREE = yaml.safe_load(TINY + "    lr_scale: {'.*': 1}\n    model: {dim: 4}\ntrainer: {devices: 1}\n")
+ODD = [
+    None,
+    [],
+    {},
+    "x",
+    "${x}",
+    "${name}",
+    "${stages[0]}",
+    "${",
+    -1,
+    1e9,
+    True,
+    [1],
+    [None],
+    {"a": 1},
+    "???",
+    {"name": []},
+]
+
+
+def places(tree, path=()):
+    """Paths of all values inside a tree."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(places(TREE))), st.sampled_from(ODD)), min_size=1, max_size=2))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_anywhere_the_answer_is_a_recipe_or_its_problems(write, changes):
+    tree = copy.deepcopy(TREE)
+    for path, value in changes:
+        node = tree
+        try:
+            for part in path[:-1]:
+                node = node[part]
+            node[path[-1]] = copy.deepcopy(value)
+        except (TypeError, KeyError, IndexError):
+            continue  # the first change took the second one's place away
+    try:
+        load_recipe(write(dump_yaml(tree)))
+    except RecipeError as error:
+        assert all(line.startswith("recipe.yaml:") for line in str(error).splitlines())
