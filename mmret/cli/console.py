@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import warnings
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +48,3 @@ def show_log(rank: int = 0) -> None:
     if not any(isinstance(handler, _Lines) for handler in logger.handlers):
         logger.addHandler(_Lines())
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
-    # Lightning's advertisements and hints that do not apply: towers in eval mode are meant, batches move themselves.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for hint in ("in eval mode at the start", "transfer_batch_to_device", "does not have many workers", "is not empty"):
-        warnings.filterwarnings("ignore", f".*{hint}.*")

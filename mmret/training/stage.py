@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -157,7 +158,16 @@ def _measure(
     return measure
 
 
+def _quieten_lightning() -> None:
+    """No advertisements, and no hints that do not apply: towers in eval mode are meant, batches move themselves."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    hints = ("in eval mode at the start", "transfer_batch_to_device", "does not have many workers", "is not empty")
+    for hint in (*hints, "smaller than the logging interval", "LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{hint}.*")
+
+
 def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callback]) -> L.Trainer:
+    _quieten_lightning()
     t = recipe.trainer
     automatic = stage.grad_cache is None  # else the module accumulates and clips, and Lightning refuses to
     loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=t.log_every)]
