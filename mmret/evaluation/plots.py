@@ -95,7 +95,9 @@ def line_plot(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        if len(series) > 1:
+        if len(series) > 3:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        elif len(series) > 1:
             axes.legend(loc="best", fontsize=9.5)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

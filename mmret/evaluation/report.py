@@ -132,7 +132,7 @@ def curves(stages: Sequence[StageRecord]) -> list[tuple[str, Markup]]:
     measured = {
         f"{part.benchmark}/{part.split} {metric_label(part.metric)}": _joined(stages, spans, name)
         for name, part in parsed.items()
-        if part and not part.control and not part.group
+        if part and not part.control and not part.group and part.benchmark not in ("train", "val")
     }
     if measured:
         plot = line_plot(measured, name="metrics over steps", y_label="%", spans=spans, percent=True)
