@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from mmret.types import Embeddings, Inputs, Processor
@@ -25,22 +26,23 @@ class Retriever(nn.Module, ABC):
     processor: Processor
 
     @classmethod
-    @abstractmethod
     def from_config(cls, config: Any) -> Retriever:
-        """The model as a first stage starts from: pretrained towers loaded, all else random.
+        """The model as a first stage starts from: pretrained towers, if it has any, loaded; all else random.
 
         Raises:
             ConfigError: a tower's weights are not here and not to be had.
         """
+        return cls(config)
 
     @classmethod
-    @abstractmethod
     def skeleton(cls, config: Any) -> Retriever:
-        """The model on the meta device, without weights or processor: for counting parameters, with no download.
+        """The model on the meta device, without weights: for counting parameters, with no download.
 
         Raises:
             ConfigError: a tower's size is not known offline.
         """
+        with torch.device("meta"):
+            return cls(config)
 
     @abstractmethod
     def encode_query(self, inputs: Inputs) -> Embeddings:
