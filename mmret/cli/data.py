@@ -1,0 +1,102 @@
+"""`mmret data build SOURCE`: what others publish, as shards and tables that training and evaluation read."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import MISSING
+from rich.table import Table
+
+from mmret.cli.arguments import add_json
+from mmret.cli.console import console, say, write_json
+from mmret.errors import ConfigError
+
+SUMMARY = "turn published tables and folders into shards (mmret data build m2kr --tables DIR --images DIR --out DIR)"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """ACTION, SOURCE, and the options of all sources; each takes its own."""
+    from mmret.data.sources import SOURCES
+
+    parser.add_argument("action", metavar="ACTION", choices=["build"], help="build")
+    about = "; ".join(f"{name}: {source.summary}" for name, source in SOURCES.items())
+    parser.add_argument("source", metavar="SOURCE", choices=[*SOURCES], help=about)
+    declared: set[str] = set()
+    for source in SOURCES.values():
+        documented = field_help(source.Config)
+        for name, kind in get_type_hints(source.Config).items():
+            if name not in declared:
+                declared.add(name)
+                flag = f"--{name.replace('_', '-')}"
+                # Absent options are told from given ones: a source gets only those that were given.
+                parser.add_argument(
+                    *((flag, flag.removesuffix("s")) if kind == list[str] else (flag,)),
+                    dest=name,
+                    default=argparse.SUPPRESS,
+                    help=documented.get(name, "").replace("%", "%%"),
+                    **_argument(kind),
+                )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build; a table of what was built on stderr, with --json the same on stdout."""
+    from mmret.data.sources import SOURCES
+    from mmret.training.progress import track
+
+    source = SOURCES[args.source]
+    given = {name: value for name, value in vars(args).items() if name not in ("action", "source", "json")}
+    known = {field.name: field for field in fields(source.Config)}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{args.source} takes no --{name.replace('_', '-')}")
+    for name, field in known.items():
+        if field.default == MISSING and field.default_factory is NO_DEFAULT and name not in given:
+            raise ConfigError(f"mmret data build {args.source}: --{name.replace('_', '-')} is missing")
+    built = source.build(source.Config(**given), track)
+    table = Table(title=args.source, title_justify="left", title_style="bold")
+    for heading in ("", "queries", "left out", "documents", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for one in built:
+        left_out = sum(one.queries.left_out.values())
+        table.add_row(
+            one.name,
+            f"{one.queries.kept:,}",
+            f"{left_out:,}" if left_out else "",
+            f"{one.documents.kept:,}",
+            "finished before" if one.skipped else "built",
+        )
+    console.print(table)
+    if args.source == "m2kr":
+        say(f"the data specs find it after: export MMRET_M2KR={given['out']}")
+    if args.json:
+        write_json({one.name: {"queries": one.queries.kept, "documents": one.documents.kept} for one in built})
+    return 0
+
+
+def field_help(config: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass: what its options say of themselves."""
+    (section,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(section, ast.ClassDef)
+    found: dict[str, str] = {}
+    for entry, after in zip(section.body, section.body[1:]):
+        text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+        if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name) and isinstance(text, str):
+            found[entry.target.id] = text
+    return found
+
+
+def _argument(kind: Any) -> dict[str, Any]:
+    """How argparse reads a field's type."""
+    if kind is bool:
+        return {"action": "store_true"}
+    if kind == list[str]:
+        return {"nargs": "+", "metavar": "NAME"}
+    plain = next((one for one in get_args(kind) if one is not type(None)), kind)
+    return {"type": plain, "metavar": "N" if plain is int else "DIR"}

@@ -1,0 +1,120 @@
+"""Building M2KR: for each split a passages table, shards part by part, and their manifest; finished ones stay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from mmret.data.index import index_path
+from mmret.data.shards import Manifest, Sample, write_shards
+from mmret.data.sources.m2kr.checks import Tables, open_tables
+from mmret.data.sources.m2kr.config import M2KRConfig
+from mmret.data.sources.m2kr.passages import build_passages
+from mmret.data.sources.m2kr.queries import Questions, find_first_images
+from mmret.data.sources.record import Built, Counts, fingerprint, finish, finished
+from mmret.data.sources.track import Track, untracked
+from mmret.errors import ConfigError, SampleError
+
+logger = logging.getLogger(__name__)
+
+
+def build_m2kr(config: M2KRConfig, track: Track = untracked) -> list[Built]:
+    """Check the tables, then build every split that is not finished yet.
+
+    Raises:
+        ConfigError: tables or pictures are missing, incomplete, or a copy known to be wrong.
+        SampleError: a row names a picture that is not there.
+    """
+    tables, findings = open_tables(Path(config.tables), config.datasets, config.splits)
+    errors = [finding.text for finding in findings if finding.level == "error"]
+    if errors and not (config.force and tables):
+        raise ConfigError("\n".join([*errors, "To build all the same: --force"] if tables else errors))
+    for finding in findings:
+        logger.warning(finding.text)
+    for table in tables:
+        find_first_images(table, config)
+    return [_build_split(table, config, track) for table in tables]
+
+
+def _build_split(tables: Tables, config: M2KRConfig, track: Track) -> Built:
+    folder = Path(config.out) / tables.dataset.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    passages, documents, unchanged = build_passages(tables, folder, config.limit, track)
+    manifest, record = folder / f"{tables.split}.manifest.json", folder / f"{tables.split}.build.json"
+    made_from = fingerprint(
+        (*tables.data.files, *tables.passages.files),
+        {
+            name: getattr(config, name)
+            for name in ("limit", "sample", "max_side", "draw_instructions", "skip_missing_images")
+        },
+    )
+    counts = finished(record, made_from)
+    if counts is not None and unchanged and _whole(manifest):
+        return Built(tables.name, manifest, passages, counts, documents, skipped=True)
+    _remove_shards(manifest)
+    questions, counts, shards = Questions(tables, config), Counts(), []
+    for number in range(len(tables.data.files)):
+        part, found = _build_part(questions, number, folder, passages, made_from, track)
+        counts.add(found)
+        shards += part.shards if part else ()
+    if not shards:
+        raise SampleError(f"{tables.data.name}: none of its {counts.rows:,} rows could be used: {counts.left_out}")
+    Manifest(manifest, tuple(shards)).save()
+    finish(record, made_from, counts)
+    for number in range(len(tables.data.files)):
+        for file in _part_files(folder, tables.split, number):
+            file.unlink(missing_ok=True)
+    for reason, count in counts.left_out.items():
+        logger.warning("%s: %d rows left out: %s (first: %s)", tables.name, count, reason, counts.first[reason])
+    return Built(tables.name, manifest, passages, counts, documents, skipped=False)
+
+
+def _build_part(
+    questions: Questions, number: int, folder: Path, passages: Path, made_from: dict[str, Any], track: Track
+) -> tuple[Manifest | None, Counts]:
+    """The shards of one parquet file (the piece that a restart does not repeat); None if it gives no row."""
+    tables = questions.tables
+    manifest, record = _part_files(folder, tables.split, number)
+    counts = finished(record, made_from)
+    if counts is not None and (_whole(manifest) or not counts.kept):
+        return (Manifest.load(manifest) if counts.kept else None), counts
+    counts = Counts()
+    samples: Iterator[Sample] = questions.samples(number, passages, counts)
+    total = tables.data.file_rows[number]
+    if questions.config.limit is not None:
+        total = min(total, questions.config.limit)
+    samples = track(samples, tables.name, total)
+    first = next(samples, None)
+    written = None
+    if first is not None:
+        written = write_shards(chain([first], samples), folder, manifest.name.partition(".")[0])
+    finish(record, made_from, counts)
+    return written, counts
+
+
+def _part_files(folder: Path, split: str, number: int) -> tuple[Path, Path]:
+    """Manifest and record of one part."""
+    return folder / f"{split}-{number:05d}.manifest.json", folder / f"{split}-{number:05d}.build.json"
+
+
+def _whole(manifest: Path) -> bool:
+    """Are the manifest and all of its shards there?"""
+    if not manifest.is_file():
+        return False
+    listed = Manifest.load(manifest)
+    paths = [listed.shard_path(number) for number in range(len(listed.shards))]
+    return all(path.is_file() and path.stat().st_size == shard.bytes for path, shard in zip(paths, listed.shards))
+
+
+def _remove_shards(manifest: Path) -> None:
+    """Remove the shards of an earlier build with other settings; they would only fill the disk."""
+    if not manifest.is_file():
+        return
+    old = Manifest.load(manifest)
+    manifest.unlink()
+    for number in range(len(old.shards)):
+        for file in (old.shard_path(number), index_path(old.shard_path(number))):
+            file.unlink(missing_ok=True)

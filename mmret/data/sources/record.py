@@ -1,0 +1,81 @@
+"""What a build has finished: a record beside its output, so that a second run redoes only what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+"""Raise it when the same input gives other output."""
+
+
+@dataclass
+class Counts:
+    """What became of the rows of a table."""
+
+    rows: int = 0
+    """Read."""
+    kept: int = 0
+    """Written."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> rows not written."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Reason -> the first row it happened to."""
+
+    def leave_out(self, reason: str, row: str) -> None:
+        """Count a row that is not written."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+        self.first.setdefault(reason, row)
+
+    def add(self, other: Counts) -> None:
+        """Join with the counts of another part."""
+        self.rows, self.kept = self.rows + other.rows, self.kept + other.kept
+        for reason, count in other.left_out.items():
+            self.left_out[reason] = self.left_out.get(reason, 0) + count
+            self.first.setdefault(reason, other.first.get(reason, ""))
+
+
+@dataclass(frozen=True)
+class Built:
+    """One split of one dataset as it now lies on disk."""
+
+    name: str
+    """"evqa/test"."""
+    manifest: Path
+    passages: Path | None
+    """Documents table, if it has one of its own."""
+    queries: Counts
+    documents: Counts
+    skipped: bool
+    """An earlier run had finished it."""
+
+
+def fingerprint(files: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the output: the input files by name and size, and the options."""
+    return {
+        "version": VERSION,
+        "files": [[file.name, file.stat().st_size] for file in files],
+        "options": json.loads(json.dumps(options)),
+    }
+
+
+def finished(record: Path, made_from: Mapping[str, Any]) -> Counts | None:
+    """The counts of an earlier build of the same; None: it has to be done."""
+    if not record.is_file():
+        return None
+    try:
+        saved = json.loads(record.read_text(encoding="utf-8"))
+        return Counts(**saved["counts"]) if saved["made_from"] == made_from else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def finish(record: Path, made_from: Mapping[str, Any], counts: Counts) -> None:
+    """Say that a piece is whole; written last, all of it or nothing."""
+    part = record.with_name(record.name + ".part")
+    part.write_text(json.dumps({"made_from": made_from, "counts": asdict(counts)}, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, record)
