@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 import mmret
-from mmret.cli import check, cp, data, evaluate, ls, report, run, search, show
+from mmret.cli import check, convert, cp, data, evaluate, ls, report, run, search, show
 from mmret.cli.console import say, show_log
 from mmret.errors import ConfigError, MMRetError
 from mmret.launch import process_rank
@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "data": data,
     "ls": ls,
     "cp": cp,
+    "convert": convert,
 }
 
 
