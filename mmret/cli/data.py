@@ -8,6 +8,7 @@ import inspect
 import textwrap
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import MISSING
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         )
     console.print(table)
     if args.source == "m2kr":
-        say(f"the data specs find it after: export MMRET_M2KR={given['out']}")
+        say(f"the data specs find it after: export MMRET_M2KR={Path(given['out']).resolve()}")
     if args.json:
         write_json({one.name: {"queries": one.queries.kept, "documents": one.documents.kept} for one in built})
     return 0

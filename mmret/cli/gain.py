@@ -21,10 +21,12 @@ def report_gain(with_it: str, without: str, stage: str | None = None, as_json: b
     for heading in ("", "stage", "step", "loss"):
         table.add_column(heading, justify="right" if heading in ("step", "loss") else "left")
     for title, best in (("with", found.with_it), ("without", found.without)):
-        step = f"{best.step:,}" + (" (the last: it was still falling)" if best.still_falling else "")
-        table.add_row(title, str(best.stage), step, f"{best.loss:.4f}")
+        table.add_row(title, str(best.stage), f"{best.step:,}", f"{best.loss:.4f}")
     console.print(table)
     say(f"gain {found.nats:+.4f} nats ({found.bits:+.4f} bits)", "bold")
+    for best in (found.with_it, found.without):
+        if best.still_falling:
+            say(f"{best.stage}: the best is the last, so the loss was still falling; train longer", "yellow")
     if found.other_batches:
         say("the runs have different seeds, so the losses are of different batches and negatives", "yellow")
     if as_json:

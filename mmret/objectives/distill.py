@@ -1,4 +1,9 @@
-"""Distillation: the scores of a query's own documents learn from those that a teacher gave them."""
+"""Distillation: the scores of a query's own documents learn from those that a teacher gave them.
+
+A sample brings `"scores": [...]`, one number for each of its `positives`, then one for each of its `negatives`, in
+their order. Drawing keeps them aligned: `Batch.teacher_scores[i, 0]` is the drawn positive's, `[i, k]` that of the k-th
+drawn negative; NaN for a negative drawn at random from the documents table, and for a row that brings no scores.
+"""
 
 # B queries, K documents of each query (its positive first)
 
