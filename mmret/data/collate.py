@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mmret.data.draw import Drawn
 from mmret.data.masking import mask_words
@@ -34,10 +36,18 @@ def collate(rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig 
         num_documents=num_documents,
         document_ids=torch.tensor(numbers, dtype=torch.int64),
         positive_ids=positives.split([len(row.positive_numbers) for row in rows]),
+        teacher_scores=_teacher_scores(rows, num_documents),
         sources=tuple(row.source for row in rows),
         keys=tuple(row.key for row in rows),
         masked_query=None if masking is None else _masked(rows, processor, masking, query, document, num_documents),
     )
+
+
+def _teacher_scores(rows: Sequence[Drawn], K: int) -> Tensor | None:
+    """[B, K], NaN where a teacher gave nothing; None if it gave nothing at all."""
+    if all(row.scores is None for row in rows):
+        return None
+    return torch.tensor([row.scores or (math.nan,) * K for row in rows])
 
 
 def _masked(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mmret.data.decode import Parsed
 from mmret.data.dice import Dice
 from mmret.data.plan import Row
 from mmret.data.source import Source
-from mmret.errors import ConfigError
+from mmret.errors import ConfigError, SampleError
 from mmret.types import Content
 
 
@@ -25,6 +27,8 @@ class Drawn:
     document_numbers: tuple[int, ...]
     positive_numbers: tuple[int, ...]
     """Of all positives, drawn or not."""
+    scores: tuple[float, ...] | None = None
+    """A teacher's score of each document, NaN for those it did not see; None: the row brings none."""
     dice: tuple[object, ...] = ()
     """What further random choices about this row are a function of: seed, source, epoch, sample."""
 
@@ -52,7 +56,8 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
         for at, reference in enumerate(sample.positives)
     ]
     wanted = documents_per_query - 1
-    for at in dice.sample(len(sample.negatives), min(wanted, len(sample.negatives))):
+    negatives = dice.sample(len(sample.negatives), min(wanted, len(sample.negatives)))
+    for at in negatives:
         documents.append(source.decoder.document(sample, "negatives", sample.negatives[at]))
     if len(documents) <= wanted:
         documents += _fill(source, sample, positives, documents, documents_per_query, dice)
@@ -60,8 +65,30 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
     numbers = tuple(source.number(document) for document in documents)
     known = tuple(dict.fromkeys(numbers[0] if p is documents[0] else source.number(p) for p in positives))
     return Drawn(
-        source.name, sample.name, query, tuple(documents), numbers, known, (seed, source.name, row.epoch, row.index)
+        source.name,
+        sample.name,
+        query,
+        tuple(documents),
+        numbers,
+        known,
+        _teacher_scores(sample, [positive, *(len(sample.positives) + at for at in negatives)], documents_per_query),
+        (seed, source.name, row.epoch, row.index),
     )
+
+
+def _teacher_scores(sample: Parsed, drawn: Sequence[int], documents_per_query: int) -> tuple[float, ...] | None:
+    """Scores of the drawn documents; `drawn` counts positives, then negatives. What came from the table has none."""
+    scores = sample.meta.get("scores")
+    if scores is None:
+        return None
+    listed = len(sample.positives) + len(sample.negatives)
+    if not isinstance(scores, list) or len(scores) != listed:
+        raise SampleError(
+            f"{sample.name}: scores must be {listed} numbers, one per positive, then one per negative; "
+            f"got {len(scores) if isinstance(scores, list) else scores!r}"
+        )
+    chosen = [math.nan if scores[at] is None else float(scores[at]) for at in drawn]
+    return (*chosen, *[math.nan] * (documents_per_query - len(chosen)))
 
 
 def _identity(source: Source, sample: Parsed, reference: object) -> Content:

@@ -64,6 +64,8 @@ class PreFLMRConfig:
     document_marker: str | None = "[unused1]"
     fill_query: bool = True
     """Fill a query's free places with [MASK], whose outputs count (ColBERT's query augmentation)."""
+    use_instructions: bool = True
+    """Off: queries are read without their instruction (an ablation), also where nothing but a picture is left then."""
     instruction_separator: str | None = ":"
     """Text up to the first such token does not count in the score; null: all text counts."""
     query_skip_ids: list[int] = field(default_factory=list)

@@ -86,7 +86,7 @@ class PreFLMRProcessor:
             return self.tokens.encode([content.text or "" for content in contents], role)
         texts = [self.tokens.query_text(content.instruction, content.text) for content in contents]
         for row, (text, content) in enumerate(zip(texts, contents)):
-            if not text:
+            if not text and (self.config.use_instructions or not content.images):
                 raise SampleError(
                     f"{_called('query', row, content)} has neither text nor instruction: PreFLMR's mapping network "
                     "reads the query's text even where only the picture is scored; give it at least an instruction"

@@ -88,7 +88,8 @@ class Tokens:
 
         A text that carries its own instruction up to a separator needs no `instruction`.
         """
-        instruction, text = (instruction or "").strip(), (text or "").strip()
+        instruction = (instruction or "").strip() if self.config.use_instructions else ""
+        text = (text or "").strip()
         separator = self.config.instruction_separator
         if instruction and separator is not None:
             instruction = (instruction if instruction.endswith(":") else f"{instruction}:").replace(":", separator)
@@ -101,7 +102,7 @@ class Tokens:
             ids: [B, L].
             instructed: [B] bool, rows that have an instruction.
         """
-        if self._warned or self.separator is None:
+        if self._warned or self.separator is None or not self.config.use_instructions:
             return
         cut = instructed & ~(ids == self.separator).any(1)
         if cut.any():

@@ -88,6 +88,7 @@ def test_variants_that_leave_a_stage_out_keep_the_others_as_they_are(variant, le
         ("mapping_layers_3", {"mapping_layers": 3}),
         ("mapping_layers_4", {"mapping_layers": 4}),
         ("without_patches", {"use_mapping": False}),
+        ("without_instructions", {"use_instructions": False, "instruction_separator": None}),
         ("colbertv2", {"text": "colbert-ir/colbertv2.0"}),
     ],
 )

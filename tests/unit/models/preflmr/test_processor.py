@@ -131,3 +131,13 @@ def test_warnings_and_readers_survive_pickling():
     made = processor()
     made.features = {"vision": {b"x": torch.ones(1)}}
     assert pickle.loads(pickle.dumps(made)).features["vision"][b"x"] == 1
+
+
+def test_instructions_can_be_left_out_and_then_a_picture_may_stand_alone():
+    made = processor(use_instructions=False, instruction_separator=None)
+    with_one = made([replace(PICTURED, instruction="find the flag:")], "query")
+    assert torch.equal(with_one.dense["input_ids"], made([PICTURED], "query").dense["input_ids"])
+    alone = made([Content(None, (picture(1),), "find the flag:")], "query").dense
+    assert alone["attention_mask"].sum() == 3  # [CLS], marker, [SEP]
+    with pytest.raises(SampleError, match="neither text nor instruction"):
+        made([Content(None, (), "find the flag:")], "query")
