@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -173,7 +173,16 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         "source": handover.get("source"),
         "handover": {kind: names for kind, names in handover.items() if kind != "source" and names},
         "loss": next((value for _, value in reversed(stage.series("train/loss"))), None),
+        "recall": next(_recalls(stage.facts.get("metrics", {})), None),
     }
+
+
+def _recalls(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """(split, Recall@1) of what was measured right after a stage."""
+    for name, value in metrics.items():
+        part = MetricName.parse(name)
+        if part and part.metric == "recall@1" and not part.control and not part.group:
+            yield part.split, value
 
 
 def _weight(value: Any) -> float:

@@ -93,6 +93,10 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+    metrics = measure()
+    shown = {name: value for name, value in metrics.items() if name.endswith(("/recall@1", "val/loss"))}
+    if shown:
+        logger.info("stage %s: %s", stage.name, ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
     record = {
         "name": stage.name,
         "fingerprint": fingerprint,
@@ -102,7 +106,7 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         "parameters": total,
         "trainable": trainable,
         "handover": {"source": handover.source, **handover.summary()},
-        "metrics": measure(),
+        "metrics": metrics,
         "bad_samples": data.bad,
         "seconds": round(time.monotonic() - began, 1),
     }
