@@ -27,10 +27,10 @@ class Drawn:
     document_numbers: tuple[int, ...]
     positive_numbers: tuple[int, ...]
     """Of all positives, drawn or not."""
-    scores: tuple[float, ...] | None = None
-    """A teacher's score of each document, NaN for those it did not see; None: the row brings none."""
     dice: tuple[object, ...] = ()
     """What further random choices about this row are a function of: seed, source, epoch, sample."""
+    scores: tuple[float, ...] | None = None
+    """A teacher's score of each document, NaN for those it did not see; None: the row brings none."""
 
 
 def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn:
@@ -71,8 +71,8 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
         tuple(documents),
         numbers,
         known,
-        _teacher_scores(sample, [positive, *(len(sample.positives) + at for at in negatives)], documents_per_query),
         (seed, source.name, row.epoch, row.index),
+        _teacher_scores(sample, [positive, *(len(sample.positives) + at for at in negatives)], documents_per_query),
     )
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmret.cli import main
+from mmret.cli.console import console
 from mmret.evaluation.trec import read_run
 from mmret.models import MODELS
 from tests.m2kr_tables import picture, write_pictures, write_tables
@@ -62,7 +63,7 @@ def test_wrong_options_are_explained(options, message, capsys):
 
 
 def test_evaluating_the_suite_shows_the_nine_tasks_beside_the_published_rows(root, checkpoint, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)
     build(root)
     capsys.readouterr()
     assert main(["evaluate", checkpoint, "m2kr", "--no-controls", "--json", f"--out={root / 'scores'}"]) == 0
