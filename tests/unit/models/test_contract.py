@@ -111,7 +111,8 @@ def test_vectors_have_unit_length_where_they_count_and_none_elsewhere(model, sid
 def test_masked_tokens_never_influence_a_score(both):
     model, queries, documents = both
     if documents.mask is None:
-        pytest.skip("single-vector model")
+        assert queries.mask is None  # one vector a row: no tokens to mask on either side
+        return
     noise = torch.randn_like(documents.vectors) * 50
     loud = torch.where(documents.mask.unsqueeze(2), documents.vectors, noise)
     assert torch.equal(
