@@ -1,4 +1,4 @@
-"""An image as it lies in a shard."""
+"""An image as it lies in a shard, and a video as a row of them."""
 
 from __future__ import annotations
 
@@ -48,3 +48,27 @@ class EncodedImage:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return cls(buffer.getvalue(), name)
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """Frames in order, chosen when the data was built."""
+
+    frames: tuple[EncodedImage, ...]
+    fps: float | None = None
+    """Frames a second; None: unknown, and each model assumes the rate of its training."""
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise SampleError("a video without frames")
+        if self.fps is not None and not self.fps > 0:
+            raise SampleError(f"a video's fps must be > 0, got {self.fps}")
+
+    def places(self, num_frames: int | None) -> list[int]:
+        """Numbers of at most so many frames, spread evenly from the first to the last; None: all."""
+        have = len(self.frames)
+        if num_frames is None or num_frames >= have:
+            return list(range(have))
+        if num_frames == 1:
+            return [0]
+        return [i * (have - 1) // (num_frames - 1) for i in range(num_frames)]

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from mmret.image import EncodedImage
+from mmret.image import EncodedImage, EncodedVideo
 
 Role = Literal["query", "document"]
 
@@ -23,19 +23,31 @@ class Need(Enum):
     """The model must be a `PairEncoder`."""
     MASKED_QUERY = "masked_query"
     """The batch must carry token-masked queries."""
+    DOCUMENT = "document"
+    """Each query must come with a positive document."""
     NEGATIVES = "negatives"
     """Each query must come with at least one negative document."""
+    TARGETS = "targets"
+    """Each row must say which class is right."""
+    MASKED_IMAGE = "masked_image"
+    """The model must be a `MaskedImageEncoder`, and the batch say which patches it does not see."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """One side of a pair: what is asked, or what is searched. At least one of text, images."""
+    """One side of a pair: what is asked, or what is searched. At least one of text, images, video."""
 
     text: str | None = None
     images: tuple[EncodedImage, ...] = ()
     instruction: str | None = None
     id: str | None = None
     """Name of a document within its collection; equal ids are the same document."""
+    video: EncodedVideo | None = None
+
+    @property
+    def pictures(self) -> tuple[EncodedImage, ...]:
+        """All there is to see: the images, then the video's frames."""
+        return self.images if self.video is None else (*self.images, *self.video.frames)
 
 
 @dataclass(frozen=True)
@@ -110,25 +122,39 @@ class Batch:
     """What one rank trains on in one step.
 
     Documents are query-major: rows [i * num_documents, (i + 1) * num_documents) belong to query i, its positive first.
+    Rows that bring fewer (`document_counts`) leave their last places empty: `Step` keeps such places out of all scores.
+    A batch without documents (`document` None, `num_documents` 0) is for objectives that read rows alone.
     """
 
     query: Inputs
     document: Inputs | None
     num_documents: int
     document_ids: Tensor | None = None
-    """[B * num_documents] int64; equal numbers are the same document (`document_number`)."""
+    """[B * num_documents] int64; equal numbers are the same document (`document_number`), NO_DOCUMENT is none."""
+    document_counts: Tensor | None = None
+    """[B] int64: how many documents each query brings, 1 to `num_documents`, where rows differ; `document` then holds
+    those alone, one query's after the other's. None: `num_documents` each."""
     positive_ids: Sequence[Tensor] | None = None
     """Per query the int64 numbers of all documents known to answer it, drawn or not."""
     teacher_scores: Tensor | None = None
     """[B, num_documents] float32: what a teacher gave each query's own documents; NaN where it gave nothing."""
     masked_query: Inputs | None = None
+    masked_image: Tensor | None = None
+    """[B, P] bool: patches of each row's picture that the model is not to see."""
+    targets: Tensor | None = None
+    """[B] int64: each row's class; or [B, C] float32: a score in [0, 1] for each class."""
     sources: tuple[str, ...] = ()
     """Source of each row."""
     keys: tuple[str, ...] = ()
     """shard:key of each row."""
 
     def __post_init__(self) -> None:
-        if self.document is not None and len(self.document) != len(self.query) * self.num_documents:
+        if self.document is not None and self.document_counts is not None:
+            if len(self.document) != int(self.document_counts.sum()):
+                raise ValueError(
+                    f"{len(self.document)} document rows, want {int(self.document_counts.sum())} (sum of the counts)"
+                )
+        elif self.document is not None and len(self.document) != len(self.query) * self.num_documents:
             raise ValueError(
                 f"{len(self.document)} document rows, want {len(self.query) * self.num_documents} "
                 f"(= {len(self.query)} queries x {self.num_documents} documents per query)"
@@ -142,6 +168,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.query)
 
+    @property
+    def positive_rows(self) -> slice | Tensor:
+        """Which rows of `document` are the queries' positives."""
+        if self.document_counts is None:
+            return slice(None, None, self.num_documents)
+        return self.document_counts.cumsum(0) - self.document_counts
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """All tensors on `device`."""
 
@@ -153,9 +186,12 @@ class Batch:
             query=move(self.query),
             document=move(self.document),
             document_ids=move(self.document_ids),
+            document_counts=move(self.document_counts),
             positive_ids=None if self.positive_ids is None else [move(ids) for ids in self.positive_ids],
             teacher_scores=move(self.teacher_scores),
             masked_query=move(self.masked_query),
+            masked_image=move(self.masked_image),
+            targets=move(self.targets),
         )
 
     def pin_memory(self) -> Batch:
@@ -165,7 +201,13 @@ class Batch:
             query=self.query.pin_memory(),
             document=None if self.document is None else self.document.pin_memory(),
             masked_query=None if self.masked_query is None else self.masked_query.pin_memory(),
+            masked_image=None if self.masked_image is None else self.masked_image.pin_memory(),
+            targets=None if self.targets is None else self.targets.pin_memory(),
         )
+
+
+NO_DOCUMENT = -2
+"""Number of an empty place; equal to no document's."""
 
 
 def document_number(source: str, id: str) -> int:
