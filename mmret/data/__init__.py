@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mmret.data.classes import Classes, Target
 from mmret.data.index import index_shard
 from mmret.data.mixture import Mixture
 from mmret.data.order import SampleOrder
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mmret.data.module import MixtureDataModule
 
 __all__ = [
+    "Classes",
     "DataSpec",
     "Manifest",
     "Mixture",
@@ -25,6 +27,7 @@ __all__ = [
     "SampleOrder",
     "Source",
     "Table",
+    "Target",
     "find_spec",
     "index_shard",
     "write_shards",

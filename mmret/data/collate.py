@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmret.data.draw import Drawn
+from mmret.data.image_masking import mask_blocks
 from mmret.data.masking import mask_words
-from mmret.errors import ConfigError
-from mmret.recipe.schema import MaskingConfig
-from mmret.types import Batch, Inputs, Processor
+from mmret.errors import ConfigError, SampleError
+from mmret.recipe.schema import ImageMaskingConfig, MaskingConfig
+from mmret.types import NO_DOCUMENT, Batch, Inputs, Processor
 
 
-def collate(rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig | None = None) -> Batch:
-    """The batch of these rows; documents are query-major, each query's positive first.
+def collate(
+    rows: Sequence[Drawn],
+    processor: Processor,
+    masking: MaskingConfig | None = None,
+    ragged: int | None = None,
+    image_masking: ImageMaskingConfig | None = None,
+) -> Batch:
+    """The batch of these rows; documents are query-major, each query's positive first. Rows without any make none.
 
     Args:
         masking: how to mask the texts a second time (queries', or else the positives'); None: not at all.
+        image_masking: which patches of the pictures to hide (of the same side); None: none.
+        ragged: most documents of a row, where rows may have fewer; None: all have the same number.
 
     Raises:
-        SampleError: an image does not decode.
-        ConfigError: texts are to be masked, and there are none or the processor has no vocabulary.
+        SampleError: an image does not decode, or some rows have documents, or soft scores, and others have not.
+        ConfigError: texts or pictures are to be masked, and there are none, or the processor has no vocabulary or
+            patches.
     """
+    counts = [len(row.documents) for row in rows]
+    if ragged is None or 0 in counts:
+        num_documents = _alike(counts, rows, "documents")
+    else:
+        num_documents = ragged
     documents = [document for row in rows for document in row.documents]
-    numbers = [number for row in rows for number in row.document_numbers]
+    numbers = [number for row in rows for number in _padded(row.document_numbers, num_documents, NO_DOCUMENT)]
     positives = torch.tensor([number for row in rows for number in row.positive_numbers], dtype=torch.int64)
-    query, document = processor([row.query for row in rows], "query"), processor(documents, "document")
-    num_documents = len(rows[0].documents)
+    query = processor([row.query for row in rows], "query")
+    document = processor(documents, "document") if documents else None
     return Batch(
         query=query,
         document=document,
         num_documents=num_documents,
-        document_ids=torch.tensor(numbers, dtype=torch.int64),
-        positive_ids=positives.split([len(row.positive_numbers) for row in rows]),
+        document_ids=torch.tensor(numbers, dtype=torch.int64) if documents else None,
+        document_counts=torch.tensor(counts, dtype=torch.int64) if documents and ragged is not None else None,
+        positive_ids=positives.split([len(row.positive_numbers) for row in rows]) if documents else None,
         teacher_scores=_teacher_scores(rows, num_documents),
+        targets=_targets(rows),
         sources=tuple(row.source for row in rows),
         keys=tuple(row.key for row in rows),
         masked_query=None if masking is None else _masked(rows, processor, masking, query, document, num_documents),
+        masked_image=None if image_masking is None else _masked_image(rows, processor, image_masking, query, document),
     )
 
 
@@ -47,16 +66,65 @@ def _teacher_scores(rows: Sequence[Drawn], K: int) -> Tensor | None:
     """[B, K], NaN where a teacher gave nothing; None if it gave nothing at all."""
     if all(row.scores is None for row in rows):
         return None
-    return torch.tensor([row.scores or (math.nan,) * K for row in rows])
+    return torch.tensor([_padded(row.scores or (), K, math.nan) for row in rows])
+
+
+def _padded(values: Sequence[Any], size: int, filling: Any) -> list[Any]:
+    return [*values, *[filling] * (size - len(values))]
+
+
+def _targets(rows: Sequence[Drawn]) -> Tensor | None:
+    """[B] int64 classes, or [B, C] float32 scores; None where the stage reads none."""
+    targets = [row.target for row in rows if row.target is not None]
+    if not targets:
+        return None
+    num_classes = _alike([target.num_classes for target in targets], rows, "classes")
+    if not _alike([target.soft for target in targets], rows, "soft scores (labels, not label)"):
+        return torch.tensor([target.number for target in targets], dtype=torch.int64)
+    scores = torch.zeros(len(targets), num_classes)
+    for row, target in enumerate(targets):
+        for number, score in target.scores.items():
+            scores[row, number] = score
+    return scores
+
+
+def _alike(values: Sequence[int], rows: Sequence[Drawn], what: str) -> int:
+    """The value that all rows have."""
+    other = next((at for at, value in enumerate(values) if value != values[0]), None)
+    if other is not None:
+        raise SampleError(
+            f"rows of one batch differ in their {what}: {int(values[0])} in {rows[0].source} ({rows[0].key}), "
+            f"{int(values[other])} in {rows[other].source} ({rows[other].key}); mix sources whose rows are alike, or "
+            "set data.block_size so that a rank's rows come from one source"
+        )
+    return values[0]
 
 
 def _masked(
-    rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig, query: Inputs, document: Inputs, K: int
+    rows: Sequence[Drawn], processor: Processor, masking: MaskingConfig, query: Inputs, document: Inputs | None, K: int
 ) -> Inputs:
     vocabulary = getattr(processor, "vocabulary", None)
     if vocabulary is None:
         raise ConfigError(f"an objective wants masked texts, which {type(processor).__name__} has no vocabulary for")
-    texts = query if "input_ids" in query else document.select(slice(None, None, K))
+    texts = query if "input_ids" in query or document is None else document.select(slice(None, None, K))
     if "input_ids" not in texts:
         raise ConfigError("an objective wants masked texts, and neither queries nor documents have any")
     return mask_words(texts, vocabulary, masking, [row.dice for row in rows])
+
+
+def _masked_image(
+    rows: Sequence[Drawn],
+    processor: Processor,
+    masking: ImageMaskingConfig,
+    query: Inputs,
+    document: Inputs | None,
+) -> Tensor:
+    window = getattr(processor, "window", None)
+    if window is None:
+        raise ConfigError(f"an objective wants masked pictures, which {type(processor).__name__} cuts into no patches")
+    pictures = query if "pixel_values" in query or document is None else document
+    if "pixel_values" not in pictures:
+        raise ConfigError("an objective wants masked pictures, and neither queries nor documents have any")
+    if pictures.dense["pixel_values"].dim() != 4:
+        raise ConfigError("an objective wants masked pictures, one in each row, and here rows have several")
+    return mask_blocks(window, masking, [row.dice for row in rows])

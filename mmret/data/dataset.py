@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from mmret.data.augment import augment_row
 from mmret.data.collate import collate
 from mmret.data.draw import Drawn, draw
 from mmret.data.plan import Plan, Row
 from mmret.data.source import Source
 from mmret.errors import MMRetError, SampleError
-from mmret.recipe.schema import MaskingConfig
-from mmret.types import Batch, Processor
+from mmret.recipe.schema import AugmentConfig, ImageMaskingConfig, MaskingConfig
+from mmret.types import Batch, Need, Processor
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,19 @@ class MixtureDataset(Dataset[Batch]):
         world: int = 1,
         workers: int = 0,
         masking: MaskingConfig | None = None,
+        image_masking: ImageMaskingConfig | None = None,
+        needs: frozenset[Need] = frozenset({Need.DOCUMENT}),
+        augment: AugmentConfig | None = None,
+        fill_negatives: bool = True,
     ) -> None:
         self.plan, self.sources, self.processor = plan, dict(sources), processor
         self.documents_per_query, self.seed, self.max_bad_fraction = documents_per_query, seed, max_bad_fraction
-        self.rank, self.world, self.masking = rank, world, masking
+        self.rank, self.world, self.needs = rank, world, needs
+        self.masking, self.image_masking = masking, image_masking
+        self.ragged = None if fill_negatives else documents_per_query
+        """Most documents of a row, where rows may have fewer."""
+        picture = getattr(processor, "picture", None)
+        self.augment, self.px = augment, None if picture is None else picture.px
         # A slot for each process that loads, in shared memory: no locks, and the training process sees the sum.
         self._bad_counts = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
         self._reads = dict.fromkeys(self.sources, 0)
@@ -72,7 +82,7 @@ class MixtureDataset(Dataset[Batch]):
         drawn = [self._draw(place) for place in rows]
         while True:
             try:
-                return collate(drawn, self.processor, self.masking)
+                return collate(drawn, self.processor, self.masking, self.ragged, self.image_masking)
             except SampleError:
                 # An image that does not decode shows only here. Find the rows that fail alone; any other rank or
                 # worker would find the same ones.
@@ -88,13 +98,15 @@ class MixtureDataset(Dataset[Batch]):
         while True:
             self._reads[place.row.source] += 1
             try:
-                return draw(self.sources[place.row.source], place.row, self.documents_per_query, self.seed)
+                source, fill = self.sources[place.row.source], self.ragged is None
+                row = draw(source, place.row, self.documents_per_query, self.seed, self.needs, fill)
+                return row if self.augment is None else augment_row(row, self.augment, self.px)
             except SampleError as error:
                 self._replace(place, error)
 
     def _fault(self, row: Drawn) -> SampleError | None:
         try:
-            collate([row], self.processor, self.masking)
+            collate([row], self.processor, self.masking, self.ragged, self.image_masking)
         except SampleError as error:
             return error
         return None

@@ -1,10 +1,14 @@
 """A raw sample to its query and documents; every fault is a SampleError that starts with shard:key.
 
 The JSON of a sample:
-    {"query": {"text"?, "instruction"?, "images"?: [ref, ...]},
-     "positives": [document, ...], "negatives"?: [document, ...], anything else -> Example.meta}
+    {"query": {"text"?, "instruction"?, "images"?: [ref, ...], "video"?: video},
+     "positives"?: [document, ...], "negatives"?: [document, ...], "label"?: class, "labels"?: {class: score},
+     anything else -> Example.meta}
     ref       a member's suffix in this sample ("q.0.webp") or else an id of the images table
-    document  an id of the documents table, or {"id"?, "text"?, "images"?: [ref, ...]}
+    document  an id of the documents table, or {"id"?, "text"?, "images"?: [ref, ...], "video"?: video}
+    video     its frames in order, [ref, ...] ("q.v.000.jpg"), or with their rate {"frames": [ref, ...], "fps": number}
+    class     a line of the spec's classes file, or its number from 0 (`mmret.data.classes`)
+Rows without positives are for objectives that read rows alone: classification, masked text or picture modelling.
 """
 
 from __future__ import annotations
@@ -14,14 +18,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmret.data.classes import LABELS
+from mmret.data.layout import half_sample, pair_row
 from mmret.data.reader import RawSample
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
 from mmret.errors import SampleError
-from mmret.types import Content, EncodedImage, Example
+from mmret.types import Content, EncodedImage, EncodedVideo, Example
 
-_QUERY = frozenset(("text", "instruction", "images"))
-_DOCUMENT = frozenset(("id", "text", "images"))
+
+class MissingField(SampleError):
+    """A row lacks what its spec declares required."""
+
+
+class UnknownReference(SampleError):
+    """A row names a document or image that is not there."""
+
+
+_QUERY = frozenset(("text", "instruction", "images", "video"))
+_DOCUMENT = frozenset(("id", "text", "images", "video"))
+_VIDEO = frozenset(("frames", "fps"))
 _COLUMNS = ("text", "image")
 
 
@@ -44,6 +60,7 @@ class Decoder:
     def __init__(self, spec: DataSpec, documents: Table | None, images: Table | None):
         self.source, self.declared = spec.name, spec.file or "its spec"
         self.documents, self.images = documents, images
+        self.layout = spec.layout
         self._required: dict[str, list[str]] = {"query": [], "positives": [], "negatives": []}
         for field in spec.required:
             side, _, name = field.partition(".")
@@ -51,21 +68,22 @@ class Decoder:
 
     def parse(self, raw: RawSample) -> Parsed:
         """Check the sample's JSON and build its query."""
-        row = self._json(raw)
+        row = pair_row(raw) if self.layout == "pairs" else self._json(raw)
         query = row.pop("query", None)
         if not isinstance(query, dict):
             raise SampleError(f"{raw.name}: query is {_kind(query)}, want an object with text, images or both")
         if not _QUERY.issuperset(query):
             raise SampleError(f"{raw.name}: {_unknown('query', query, _QUERY)}")
-        positives, negatives = row.pop("positives", None), row.pop("negatives", None) or []
+        positives, negatives = row.pop("positives", None) or [], row.pop("negatives", None) or []
         if not isinstance(positives, list) or not isinstance(negatives, list):
             raise SampleError(f"{raw.name}: positives and negatives must be lists of documents")
-        if not positives:
-            raise SampleError(f"{raw.name}: no positives; each row needs a document that answers it")
+        if not positives and self._required["positives"]:
+            raise no_positives(raw.name)
         content = Content(
             _text(raw.name, "query.text", query.get("text")),
             self._images(raw.name, "query.images", query.get("images"), raw.members),
             _text(raw.name, "query.instruction", query.get("instruction")),
+            video=self._video(raw.name, "query.video", query.get("video"), raw.members),
         )
         self._check(raw.name, "query", content)
         return Parsed(raw.name, content, positives, negatives, row, raw.members)
@@ -81,6 +99,7 @@ class Decoder:
                 _text(sample.name, f"{side}.text", reference.get("text")),
                 self._images(sample.name, f"{side}.images", reference.get("images"), sample.members),
                 id=_text(sample.name, f"{side}.id", reference.get("id")),
+                video=self._video(sample.name, f"{side}.video", reference.get("video"), sample.members),
             )
         else:
             raise SampleError(
@@ -101,8 +120,10 @@ class Decoder:
         return self._content(row, self.documents.id(row))
 
     def example(self, raw: RawSample) -> Example:
-        """The whole sample, all documents resolved."""
+        """The whole sample, all documents resolved; it has a document that answers it, or a label."""
         sample = self.parse(raw)
+        if not sample.positives and not any(sample.meta.get(name) is not None for name in LABELS):
+            raise no_positives(sample.name)
         positives = tuple(self.document(sample, "positives", reference) for reference in sample.positives)
         negatives = tuple(self.document(sample, "negatives", reference) for reference in sample.negatives)
         return Example(raw.name, self.source, sample.query, positives, negatives, sample.meta)
@@ -118,7 +139,7 @@ class Decoder:
     def _json(self, raw: RawSample) -> dict[str, Any]:
         data = raw.members.get("json")
         if data is None:
-            raise SampleError(f"{raw.name}: no json member (has: {', '.join(raw.members)}); half a sample")
+            raise half_sample(raw, ("json",), "json")
         try:
             row = json.loads(data)
         except ValueError as error:
@@ -129,10 +150,10 @@ class Decoder:
 
     def _look_up(self, name: str, side: str, id: str) -> Content:
         if self.documents is None:
-            raise SampleError(f"{name}: {side} names document {id!r}, but {self.declared} has no documents table")
+            raise UnknownReference(f"{name}: {side} names document {id!r}, but {self.declared} has no documents table")
         row = self.documents.find(id)
         if row is None:
-            raise SampleError(f"{name}: {side} names document {id!r}, which {self.documents.path} does not have")
+            raise UnknownReference(f"{name}: {side} names document {id!r}, which {self.documents.path} does not have")
         return self._content(row, id)
 
     def _images(self, name: str, field: str, references: Any, members: Mapping[str, bytes]) -> tuple[EncodedImage, ...]:
@@ -141,6 +162,18 @@ class Decoder:
         if not isinstance(references, list):
             raise SampleError(f"{name}: {field} is {_kind(references)}, want a list of members or image ids")
         return tuple(self._image(name, field, reference, members) for reference in references)
+
+    def _video(self, name: str, field: str, value: Any, members: Mapping[str, bytes]) -> EncodedVideo | None:
+        if not value:
+            return None
+        frames, fps = (value.get("frames"), value.get("fps")) if isinstance(value, dict) else (value, None)
+        if isinstance(value, dict) and not _VIDEO.issuperset(value):
+            raise SampleError(f"{name}: {field} has an unknown field; known: {', '.join(sorted(_VIDEO))}")
+        if not isinstance(frames, list) or not frames:
+            raise SampleError(f"{name}: {field} is {_kind(frames)}, want a list of frames: members or image ids")
+        if fps is not None and not (isinstance(fps, (int, float)) and fps > 0):
+            raise SampleError(f"{name}: {field}.fps is {fps!r}, want frames a second, more than 0")
+        return EncodedVideo(tuple(self._image(name, f"{field}.frames", frame, members) for frame in frames), fps)
 
     def _image(self, name: str, field: str, reference: Any, members: Mapping[str, bytes]) -> EncodedImage:
         data = members.get(reference) if isinstance(reference, str) else None
@@ -151,7 +184,7 @@ class Decoder:
                 data, where = self.images.row(row, ("image",))["image"], f"{self.images.path.name}:{reference}"
         if data is None:
             table = f"no image in {self.images.path}" if self.images else f"{self.declared} has no images table"
-            raise SampleError(
+            raise UnknownReference(
                 f"{name}: {field} names {reference!r}: no member of this sample (it has {', '.join(members)}), "
                 f"and {table}"
             )
@@ -162,9 +195,19 @@ class Decoder:
     def _check(self, name: str, side: str, content: Content) -> None:
         for field in self._required[side]:
             if not getattr(content, field):
-                raise SampleError(f"{name} has no {side}.{field}; {self.source} declares it required ({self.declared})")
-        if content.text is None and not content.images:
-            raise SampleError(f"{name}: {side} has neither text nor images")
+                raise MissingField(
+                    f"{name} has no {side}.{field}; {self.source} declares it required ({self.declared})"
+                )
+        if content.text is None and not content.pictures:
+            raise SampleError(f"{name}: {side} has neither text nor images nor video")
+
+
+def no_positives(name: str) -> SampleError:
+    """What to say of a row that lacks them."""
+    return SampleError(
+        f"{name}: no positives; each row needs a document that answers it (positives and negatives must be lists of "
+        "documents)"
+    )
 
 
 def _text(name: str, field: str, value: Any) -> str | None:

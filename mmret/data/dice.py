@@ -33,6 +33,10 @@ class Dice:
         self._at += 1
         return self._words[self._at - 1] % limit
 
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * self.below(2**53) / 2**53
+
     def sample(self, size: int, count: int) -> list[int]:
         """`count` different integers in [0, size), in random order (Fisher-Yates, only the part that is needed)."""
         moved: dict[int, int] = {}

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mmret.data.decode import Parsed
+from mmret.data.classes import Target
+from mmret.data.decode import Parsed, no_positives
 from mmret.data.dice import Dice
 from mmret.data.plan import Row
 from mmret.data.source import Source
 from mmret.errors import ConfigError, SampleError
-from mmret.types import Content
+from mmret.types import Content, Need
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,46 @@ class Drawn:
     """What further random choices about this row are a function of: seed, source, epoch, sample."""
     scores: tuple[float, ...] | None = None
     """A teacher's score of each document, NaN for those it did not see; None: the row brings none."""
+    target: Target | None = None
+    """The row's class, where the stage reads it."""
 
 
-def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn:
+def draw(
+    source: Source,
+    row: Row,
+    documents_per_query: int,
+    seed: int,
+    needs: frozenset[Need] = frozenset({Need.DOCUMENT}),
+    fill: bool = True,
+) -> Drawn:
     """Read a row's sample and choose from it.
 
     Negatives come from the row's own list as far as it goes, then from the source's documents table, never a document
-    that is already there and never one of the row's positives.
+    that is already there and never one of the row's positives. A row without positives gets no documents, nor does one
+    that is classified and has text and picture in its query.
+
+    Args:
+        needs: what the stage's objectives need.
+        fill: draw from the table what the row's own negatives leave empty; else the row has fewer documents.
 
     Raises:
-        SampleError: the sample is broken.
+        SampleError: the sample is broken, or has no positives or label where an objective needs them.
         ConfigError: it has too few negatives, and there is no table, or too small a one, to draw the rest from.
     """
     sample = source.parse(row.index)
     dice = Dice(seed, source.name, row.epoch, row.index)
-    positive = dice.below(len(sample.positives))
+    wants_documents = bool(needs & {Need.DOCUMENT, Need.NEGATIVES})
+    if wants_documents and not sample.positives:
+        raise no_positives(sample.name)
+    target = _target(source, sample) if Need.TARGETS in needs else None
+    positive = dice.below(len(sample.positives)) if sample.positives else 0
     query = sample.query
     if query.instruction is None and source.spec.instructions:
         query = replace(query, instruction=source.spec.instructions[dice.below(len(source.spec.instructions))])
+    keys = (seed, source.name, row.epoch, row.index)
+    alone = target is not None and not wants_documents and query.text is not None and bool(query.images)
+    if alone or not sample.positives:
+        return Drawn(source.name, sample.name, query, (), (), (), keys, target=target)
 
     documents = [source.decoder.document(sample, "positives", sample.positives[positive])]
     positives = [
@@ -59,7 +82,7 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
     negatives = dice.sample(len(sample.negatives), min(wanted, len(sample.negatives)))
     for at in negatives:
         documents.append(source.decoder.document(sample, "negatives", sample.negatives[at]))
-    if len(documents) <= wanted:
+    if fill and len(documents) <= wanted:
         documents += _fill(source, sample, positives, documents, documents_per_query, dice)
 
     numbers = tuple(source.number(document) for document in documents)
@@ -71,9 +94,17 @@ def draw(source: Source, row: Row, documents_per_query: int, seed: int) -> Drawn
         tuple(documents),
         numbers,
         known,
-        (seed, source.name, row.epoch, row.index),
+        keys,
         _teacher_scores(sample, [positive, *(len(sample.positives) + at for at in negatives)], documents_per_query),
+        target,
     )
+
+
+def _target(source: Source, sample: Parsed) -> Target:
+    target = source.target(sample)
+    if target is None:
+        raise SampleError(f"{sample.name}: no label or labels, which an objective of this stage reads (classify)")
+    return target
 
 
 def _teacher_scores(sample: Parsed, drawn: Sequence[int], documents_per_query: int) -> tuple[float, ...] | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 
+from mmret.data.scan import scan_shard
 from mmret.errors import SampleError
 
 _SCHEMA = pa.schema(
@@ -122,51 +120,12 @@ def index_shard(shard: str | Path) -> Path:
         SampleError: the tar is truncated, or a key comes back after other keys (a duplicate or a dotted key).
     """
     shard = Path(shard)
-    writer, seen = IndexWriter(), set()
-    key, members = "", []
-
-    def flush() -> None:
-        if members:
-            writer.add(key, members)
-
-    with _open_raw(shard) as file:
-        end = 0
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for info in tar:
-                    if not info.isfile():
-                        continue
-                    head, dot, suffix = info.name.rpartition("/")[2].partition(".")
-                    if not head or not dot:
-                        continue
-                    member_key = info.name[: len(info.name) - len(suffix) - 1]
-                    if member_key != key:
-                        flush()
-                        if member_key in seen:
-                            raise SampleError(
-                                f"{shard.name}:{member_key}: the key occurs twice, or holds a dot "
-                                "(names are cut at the first dot); rename the members: one key a sample"
-                            )
-                        seen.add(member_key)
-                        key, members = member_key, []
-                    if any(suffix == name for name, _, _ in members):
-                        raise SampleError(f"{shard.name}:{key}: two members end in .{suffix}; the key occurs twice")
-                    members.append((suffix, info.offset_data, info.size))
-                    end = max(end, info.offset_data + info.size)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise SampleError(f"{shard.name}: not a whole tar ({error}) near key {key!r}; copy it again") from error
-        flush()
-        file.seek(0, os.SEEK_END)
-        length = file.tell()
-    # Two blocks of zeros end a tar. Without them it was cut, maybe between members, where tarfile sees nothing wrong.
-    if length < -(-end // 512) * 512 + 1024:
-        raise SampleError(f"{shard.name}: the tar ends in the middle of, or right after, key {key!r}; copy it again")
+    scan = scan_shard(shard)
+    if scan.faults:
+        raise SampleError(scan.faults[0].text)
+    writer = IndexWriter()
+    for key, members in scan.samples:
+        writer.add(key, members)
     path = index_path(shard)
     writer.save(path, shard.stat().st_size)
     return path
-
-
-def _open_raw(shard: Path) -> BinaryIO:
-    if shard.name.endswith("gz"):
-        return cast(BinaryIO, gzip.open(shard, "rb"))
-    return shard.open("rb")

@@ -42,7 +42,8 @@ class MixtureDataModule(L.LightningDataModule):
 
         Args:
             needs: what the stage's objectives need; NEGATIVES wants at least two documents per query, MASKED_QUERY gets
-                a second, masked view of the texts.
+                a second, masked view of the texts, MASKED_IMAGE masks of patches, DOCUMENT refuses rows without
+                positives, TARGETS such without label.
             batches: length of the stage in batches (optimizer steps x `accumulate`).
             accumulate: a batch holds `mixture.batch_size` / `accumulate` rows, over all ranks.
         Raises:
@@ -55,7 +56,9 @@ class MixtureDataModule(L.LightningDataModule):
                 "data.documents_per_query is 1, but an objective of this stage needs negatives; want at least 2"
             )
         self.mixture, self.processor, self.seed = mixture, processor, seed
+        self.needs = needs
         self.masking = mixture.masking if Need.MASKED_QUERY in needs else None
+        self.image_masking = mixture.image_masking if Need.MASKED_IMAGE in needs else None
         self.batches, self.accumulate = batches, accumulate
         self.start = 0
         """First batch of the next loader."""
@@ -72,7 +75,8 @@ class MixtureDataModule(L.LightningDataModule):
         """The opened sources with a weight above 0, by name.
 
         Raises:
-            ConfigError: a spec, manifest or table is missing or wrong, or two sources are the same.
+            ConfigError: a spec, manifest or table is missing or wrong, two sources are the same, or labels are read and
+                a source names no classes.
             SampleError: a shard is missing, truncated or does not match its manifest.
         """
         if self._sources is None:
@@ -84,6 +88,11 @@ class MixtureDataModule(L.LightningDataModule):
                         raise ConfigError(f"data.sources.{key}: another source is named {source.name}, too")
                     opened[source.name] = source
                     self._configs[source.name] = config
+                    if Need.TARGETS in self.needs and source.classes is None:
+                        raise ConfigError(
+                            f"data.sources.{key}: an objective of this stage reads labels (classify), but "
+                            f"{source.spec.file} names no `classes` (a text file, one class a line)"
+                        )
             # Sources that search the same table mean the same documents by the same ids.
             tables: dict[Any, str] = {}
             for source in opened.values():
@@ -114,6 +123,10 @@ class MixtureDataModule(L.LightningDataModule):
             world=world,
             workers=self.mixture.num_workers,
             masking=self.masking,
+            image_masking=self.image_masking,
+            needs=self.needs,
+            augment=self.mixture.augment,
+            fill_negatives=self.mixture.fill_negatives,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
+from mmret.data.classes import Classes, Target
 from mmret.data.decode import Decoder, Parsed
 from mmret.data.reader import ShardReader
 from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
-from mmret.errors import SampleError
+from mmret.errors import ConfigError, SampleError
 from mmret.types import Content, Example, Role, document_number
 
 
@@ -24,6 +25,7 @@ class Source:
         self.manifest = Manifest.load(spec.resolve(spec.shards))
         self.documents: Table | None = Table.open(spec.resolve(spec.documents)) if spec.documents else None
         self.images: Table | None = Table.open(spec.resolve(spec.images)) if spec.images else None
+        self.classes: Classes | None = Classes.load(spec.resolve(spec.classes)) if spec.classes else None
         self.reader = ShardReader(self.manifest)
         self.reader.check()
         self.decoder = Decoder(spec, self.documents, self.images)
@@ -55,12 +57,25 @@ class Source:
         """
         return self.decoder.example(self.reader.read(index))
 
+    def target(self, sample: Parsed) -> Target | None:
+        """What the sample says is right; None: nothing.
+
+        Raises:
+            ConfigError: the spec names no classes.
+            SampleError: its label is none of them.
+        """
+        if self.classes is None:
+            raise ConfigError(
+                f"{self.spec.file or self.name} names no `classes` (a text file, one class a line), but labels are read"
+            )
+        return self.classes.target(sample.name, sample.meta)
+
     def number(self, document: Content) -> int:
         """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
         if document.id is not None:
             return document_number(self.collection, document.id)
         content = blake2b((document.text or "").encode(), digest_size=16).digest()
-        return document_number("", b"".join((content, *(image.key for image in document.images))).hex())
+        return document_number("", b"".join((content, *(image.key for image in document.pictures))).hex())
 
     def all_documents(self) -> Iterator[Content]:
         """Every document of the table, in stored order; nothing without a table."""

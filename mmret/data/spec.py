@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mmret
+from mmret.data.layout import LAYOUTS
 from mmret.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 FIELDS = tuple(
     f"{side}.{name}"
     for side, names in {
-        "query": ("text", "images", "instruction"),
-        "positives": ("text", "images", "id"),
-        "negatives": ("text", "images", "id"),
+        "query": ("text", "images", "video", "instruction"),
+        "positives": ("text", "images", "video", "id"),
+        "negatives": ("text", "images", "video", "id"),
     }.items()
     for name in names
 )
@@ -39,10 +40,15 @@ class DataSpec:
     """The manifest that `write_shards` wrote."""
     description: str = ""
     license: str = ""
+    layout: str = "samples"
+    """samples: each has our JSON. pairs: a picture beside its caption, as img2dataset writes them (`<key>.jpg` with
+    `<key>.txt`, "caption" in `<key>.json`, or `<key>.cls`): the picture asks, its captions answer."""
     documents: str | None = None
     """Table of documents by id."""
     images: str | None = None
     """Table of images by id."""
+    classes: str | None = None
+    """Text file with one class a line, in the order of their numbers: what the rows' labels may be."""
     instructions: list[str] = field(default_factory=list)
     """One is drawn for each row that brings none."""
     required: list[str] = field(default_factory=list)
@@ -74,6 +80,8 @@ class DataSpec:
         return spec
 
     def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ConfigError(f"layout: {self.layout!r} is none; {_nearest(self.layout, LAYOUTS)}")
         for text in self.instructions:
             if not isinstance(text, str) or not text.strip():
                 raise ConfigError(f"instructions: {text!r} is no text; want a list of non-empty texts")

@@ -36,6 +36,7 @@ def write_easy_vqa(folder: Path, out: Path) -> None:
     write_table(
         ({"id": answer, "text": answer, "label": label} for label, answer in enumerate(answers)), out / "answers.arrow"
     )
+    (out / "classes.txt").write_text("".join(f"{answer}\n" for answer in answers), encoding="utf-8")
     pictures = (
         {"id": f"{part}/{number}", "image": _lossless(data / part / "images" / f"{number}.png")}
         for part, numbers in chosen.values()

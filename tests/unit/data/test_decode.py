@@ -46,6 +46,15 @@ def test_every_part_of_a_sample_is_decoded(tables):
     assert example.meta == {"answers": ["a"], "topic": "t"}
 
 
+def test_a_videos_frames_are_members_or_pictures_of_the_table(tables):
+    frames = ["q.v.000.png", "i1"]
+    row = {"query": {"video": {"frames": frames, "fps": 2.5}}, "positives": [{"id": "x", "video": frames[:1]}]}
+    example = decode(row, tables, required=["query.video", "positives.video"], q_v_000_png=PNG)
+    assert [frame.data for frame in example.query.video.frames] == [PNG, PNG + b"1"]
+    assert (example.query.video.fps, example.positives[0].video.fps) == (2.5, None)
+    assert [frame.name for frame in example.query.pictures] == ["train-000000.tar:0007.q.v.000.png", "images.arrow:i1"]
+
+
 def test_a_member_hides_an_image_of_the_table_with_its_name(tables):
     example = decode({"query": {"images": ["i1"]}, "positives": ["d1"]}, tables, i1=b"member")
     assert example.query.images[0].data == b"member"
@@ -84,6 +93,11 @@ GOOD = {"query": {"text": "q"}, "positives": [{"text": "p"}]}
         (GOOD | {"positives": [{"text": ""}]}, "positives.text is empty"),
         (GOOD | {"positives": [{"id": "x"}]}, "positives has neither text nor images"),
         (GOOD | {"positives": ["void"]}, "positives has neither text nor images"),
+        (GOOD | {"query": {"video": "q.v.000.jpg"}}, "query.video is a text, want a list of frames"),
+        (GOOD | {"query": {"video": {"fps": 2}}}, "query.video is missing, want a list of frames"),
+        (GOOD | {"query": {"video": {"frames": ["i1"], "rate": 2}}}, "query.video has an unknown field; known: fps"),
+        (GOOD | {"query": {"video": {"frames": ["i1"], "fps": 0}}}, r"query.video.fps is 0, want frames a second"),
+        (GOOD | {"positives": [{"video": ["no"]}]}, "positives.video.frames names 'no'"),
     ],
 )
 def test_each_fault_names_shard_key_and_field(tables, row, message):
