@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmret.data.index import index_path
+from mmret.data.shards import Manifest
+
 VERSION = 1
 """Raise it when the same input gives other output."""
 
@@ -79,3 +82,23 @@ def finish(record: Path, made_from: Mapping[str, Any], counts: Counts) -> None:
     part = record.with_name(record.name + ".part")
     part.write_text(json.dumps({"made_from": made_from, "counts": asdict(counts)}, indent=1) + "\n", encoding="utf-8")
     os.replace(part, record)
+
+
+def whole_shards(manifest: Path) -> bool:
+    """Are the manifest and all of its shards there?"""
+    if not manifest.is_file():
+        return False
+    listed = Manifest.load(manifest)
+    paths = [listed.shard_path(number) for number in range(len(listed.shards))]
+    return all(path.is_file() and path.stat().st_size == shard.bytes for path, shard in zip(paths, listed.shards))
+
+
+def remove_shards(manifest: Path) -> None:
+    """Remove the shards of an earlier build with other settings; they would only fill the disk."""
+    if not manifest.is_file():
+        return
+    old = Manifest.load(manifest)
+    manifest.unlink()
+    for number in range(len(old.shards)):
+        for file in (old.shard_path(number), index_path(old.shard_path(number))):
+            file.unlink(missing_ok=True)

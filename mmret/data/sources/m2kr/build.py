@@ -8,13 +8,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mmret.data.index import index_path
 from mmret.data.shards import Manifest, Sample, write_shards
 from mmret.data.sources.m2kr.checks import Tables, open_tables
 from mmret.data.sources.m2kr.config import M2KRConfig
 from mmret.data.sources.m2kr.passages import build_passages
 from mmret.data.sources.m2kr.queries import Questions, find_first_images
-from mmret.data.sources.record import Built, Counts, fingerprint, finish, finished
+from mmret.data.sources.record import (
+    Built,
+    Counts,
+    fingerprint,
+    finish,
+    finished,
+    remove_shards,
+    whole_shards,
+)
 from mmret.data.sources.track import Track, untracked
 from mmret.errors import ConfigError, SampleError
 
@@ -52,9 +59,9 @@ def _build_split(tables: Tables, config: M2KRConfig, track: Track) -> Built:
         },
     )
     counts = finished(record, made_from)
-    if counts is not None and unchanged and _whole(manifest):
+    if counts is not None and unchanged and whole_shards(manifest):
         return Built(tables.name, manifest, passages, counts, documents, skipped=True)
-    _remove_shards(manifest)
+    remove_shards(manifest)
     questions, counts, shards = Questions(tables, config), Counts(), []
     for number in range(len(tables.data.files)):
         part, found = _build_part(questions, number, folder, passages, made_from, track)
@@ -79,7 +86,7 @@ def _build_part(
     tables = questions.tables
     manifest, record = _part_files(folder, tables.split, number)
     counts = finished(record, made_from)
-    if counts is not None and (_whole(manifest) or not counts.kept):
+    if counts is not None and (whole_shards(manifest) or not counts.kept):
         return (Manifest.load(manifest) if counts.kept else None), counts
     counts = Counts()
     samples: Iterator[Sample] = questions.samples(number, passages, counts)
@@ -98,23 +105,3 @@ def _build_part(
 def _part_files(folder: Path, split: str, number: int) -> tuple[Path, Path]:
     """Manifest and record of one part."""
     return folder / f"{split}-{number:05d}.manifest.json", folder / f"{split}-{number:05d}.build.json"
-
-
-def _whole(manifest: Path) -> bool:
-    """Are the manifest and all of its shards there?"""
-    if not manifest.is_file():
-        return False
-    listed = Manifest.load(manifest)
-    paths = [listed.shard_path(number) for number in range(len(listed.shards))]
-    return all(path.is_file() and path.stat().st_size == shard.bytes for path, shard in zip(paths, listed.shards))
-
-
-def _remove_shards(manifest: Path) -> None:
-    """Remove the shards of an earlier build with other settings; they would only fill the disk."""
-    if not manifest.is_file():
-        return
-    old = Manifest.load(manifest)
-    manifest.unlink()
-    for number in range(len(old.shards)):
-        for file in (old.shard_path(number), index_path(old.shard_path(number))):
-            file.unlink(missing_ok=True)

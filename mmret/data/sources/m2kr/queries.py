@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from mmret.data.sources.m2kr.checks import Tables
 from mmret.data.sources.m2kr.config import M2KRConfig
 from mmret.data.sources.m2kr.facts import DatasetFacts
 from mmret.data.sources.m2kr.rows import QUERY_COLUMNS, positive_ids, query_sample
+from mmret.data.sources.read_ahead import read_ahead
 from mmret.data.sources.record import Counts
 from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
@@ -53,14 +52,9 @@ class Questions:
         Raises:
             SampleError: a picture is missing or broken, and the config does not say to skip such rows.
         """
-        with ThreadPoolExecutor(self.config.workers) as pool:
-            waiting = deque()
-            for read in self._wanted(file, Table.open(passages), counts):
-                waiting.append(pool.submit(self._with_image, read))
-                if len(waiting) > 4 * self.config.workers:
-                    yield from self._finished(waiting.popleft().result(), counts)
-            while waiting:
-                yield from self._finished(waiting.popleft().result(), counts)
+        wanted = self._wanted(file, Table.open(passages), counts)
+        for read in read_ahead(self._with_image, wanted, self.config.workers):
+            yield from self._finished(read, counts)
 
     def _wanted(self, file: int, documents: Table, counts: Counts) -> Iterator[_Read]:
         """Rows to keep, with those of their positives that the passages have."""
