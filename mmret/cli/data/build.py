@@ -8,7 +8,6 @@ import inspect
 import textwrap
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import MISSING
@@ -18,14 +17,13 @@ from mmret.cli.arguments import add_json
 from mmret.cli.console import console, say, write_json
 from mmret.errors import ConfigError
 
-SUMMARY = "turn published tables and folders into shards (mmret data build m2kr --tables DIR --images DIR --out DIR)"
+SUMMARY = "turn what others publish into shards: mmret data build SOURCE; sources: --help"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """ACTION, SOURCE, and the options of all sources; each takes its own."""
+    """SOURCE, and the options of all sources; each takes its own."""
     from mmret.data.sources import SOURCES
 
-    parser.add_argument("action", metavar="ACTION", choices=["build"], help="build")
     about = "; ".join(f"{name}: {source.summary}" for name, source in SOURCES.items())
     parser.add_argument("source", metavar="SOURCE", choices=[*SOURCES], help=about)
     declared: set[str] = set()
@@ -52,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from mmret.training.progress import track
 
     source = SOURCES[args.source]
-    given = {name: value for name, value in vars(args).items() if name not in ("action", "source", "json")}
+    given = {name: value for name, value in vars(args).items() if name not in ("source", "json")}
     known = {field.name: field for field in fields(source.Config)}
     for name in given:
         if name not in known:
@@ -74,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
             "finished before" if one.skipped else "built",
         )
     console.print(table)
-    if args.source == "m2kr":
-        say(f"the data specs find it after: export MMRET_M2KR={Path(given['out']).resolve()}")
+    found = source.variable(built)
+    if found is not None:
+        name, folder = found
+        say(f"the data specs find it after: export {name}={folder.resolve()}")
     if args.json:
         write_json({one.name: {"queries": one.queries.kept, "documents": one.documents.kept} for one in built})
     return 0

@@ -1,0 +1,93 @@
+"""What care is taken of: the collection of a data spec, or of a manifest alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from mmret.data.classes import Classes
+from mmret.data.decode import Decoder
+from mmret.data.reader import RawSample, ShardReader
+from mmret.data.scan import open_tar
+from mmret.data.shards import Manifest
+from mmret.data.spec import DataSpec
+from mmret.data.table import Table
+from mmret.errors import ConfigError, SampleError
+
+Members = list[tuple[str, int, int]]
+"""(suffix, offset, size) of each member of a sample."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A spec and its manifest, opened without the checks of `DataSpec.open`: what is broken opens, too."""
+
+    spec: DataSpec
+    manifest: Manifest
+    bare: bool = False
+    """From a manifest alone: which tables its ids belong to is not known."""
+
+    @classmethod
+    def find(cls, target: str | Path) -> Collection:
+        """By the name or file of a data spec, or by a manifest's file (ends in .json).
+
+        A manifest alone does not say its layout: its first sample that can be read does.
+
+        Raises:
+            ConfigError: no such spec or manifest, or it is none.
+        """
+        if Path(target).suffix != ".json":
+            spec = DataSpec.load(target)
+            return cls(spec, Manifest.load(spec.resolve(spec.shards)))
+        manifest = Manifest.load(target)
+        name = manifest.path.name.removesuffix(".json").removesuffix(".manifest")
+        spec = DataSpec(name=name, shards=manifest.path.name, file=str(manifest.path))
+        found = cls(spec, manifest, bare=True)
+        return replace(found, spec=replace(spec, layout="samples" if found._has_our_json() else "pairs"))
+
+    @cached_property
+    def documents(self) -> Table | None:
+        """The documents table, if the spec names one."""
+        return Table.open(self.spec.resolve(self.spec.documents)) if self.spec.documents else None
+
+    @cached_property
+    def images(self) -> Table | None:
+        """The images table, if the spec names one."""
+        return Table.open(self.spec.resolve(self.spec.images)) if self.spec.images else None
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        """The classes, if the spec names them."""
+        return Classes.load(self.spec.resolve(self.spec.classes)) if self.spec.classes else None
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """What reads its samples."""
+        return Decoder(self.spec, self.documents, self.images)
+
+    @cached_property
+    def reader(self) -> ShardReader:
+        """Samples by number; reading says what is wrong with their shard."""
+        return ShardReader(self.manifest)
+
+    def read(self, shard: Path, samples: list[tuple[str, Members]]) -> Iterator[RawSample]:
+        """Samples of a tar by the places of their members, in order; the manifest's index is not asked."""
+        with open_tar(shard) as file:
+            for key, members in samples:
+                contents = {}
+                for suffix, offset, size in members:
+                    file.seek(offset)
+                    contents[suffix] = file.read(size)
+                yield RawSample(f"{shard.name}:{key}", contents)
+
+    def _has_our_json(self) -> bool:
+        for index in range(min(len(self.reader), 20)):
+            try:
+                row = json.loads(self.reader.read(index).members.get("json") or b"{}")
+            except (ValueError, SampleError, ConfigError):
+                continue
+            return isinstance(row, dict) and "query" in row
+        return True
