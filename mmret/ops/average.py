@@ -1,4 +1,4 @@
-"""Mean of gradients over ranks, said once and explicitly, when every part of the backward pass is done."""
+"""Means over ranks: of gradients, when every part of the backward pass is done, and of what ranks count unequally."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def average_gradients(parameters: Iterable[nn.Parameter], bucket_bytes: int = BU
                 parameter.grad = mean.clone()
             else:
                 parameter.grad.copy_(mean)
+
+
+def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
+    """This rank's `total` over the mean count of a rank; 0 where no rank counts anything.
+
+    Ranks that hold unequally many (masked places) have a loss whose mean over ranks, and whose gradient's mean (DDP),
+    is that of all their terms together.
+
+    Args:
+        total: sum of this rank's terms, a scalar.
+        count: how many they are, float scalar.
+    """
+    world = rank_and_world()[1]
+    if world > 1:
+        count = count.clone()
+        dist.all_reduce(count)
+        count = count / world
+    return total / count.clamp_min(1 / world)
 
 
 def _buckets(parameters: list[nn.Parameter], limit: int) -> Iterator[list[nn.Parameter]]:

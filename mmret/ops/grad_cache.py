@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmret.ops.memory import GraphMemory, is_out_of_memory
 from mmret.types import Embeddings, Inputs
 
 Encode = Callable[[Inputs], Embeddings]
@@ -50,6 +52,17 @@ def row_lengths(inputs: Inputs) -> list[int]:
     return mask.sum(1).tolist()
 
 
+@dataclass
+class _Chunk:
+    """Some rows' embeddings as the loss sees them, and what it takes to send their gradient on."""
+
+    rows: Tensor
+    leaf: Embeddings
+    graph: Embeddings | None
+    """The embeddings with the graph that made them, where it is kept."""
+    state: RandomState
+
+
 class CachedEncoding:
     """N rows encoded in chunks, each with the random state it met; `embeddings` looks like one encoding of all of them.
 
@@ -57,43 +70,76 @@ class CachedEncoding:
         encode: row-wise, with no randomness but torch's own generators.
         inputs: N rows.
         chunks: row indices of each chunk; together every row once.
-        keep: so many chunks, the last ones, keep their graph and are not computed twice.
+        keep: so many chunks, the last ones, keep their graph and are not computed twice; or as many, the first ones, as
+            there is room for.
     """
 
-    def __init__(self, encode: Encode, inputs: Inputs, chunks: Sequence[Tensor], keep: int = 0) -> None:
+    def __init__(self, encode: Encode, inputs: Inputs, chunks: Sequence[Tensor], keep: int | GraphMemory = 0) -> None:
         self.encode, self.inputs = encode, inputs
-        self._cached: list[tuple[Tensor, RandomState, Embeddings]] = []
-        parts: list[Embeddings] = []
+        self._chunks: list[_Chunk] = []
         for number, rows in enumerate(chunks):
-            if number >= len(chunks) - keep:
-                parts.append(self._run(rows))
-                continue
-            state = RandomState()
-            with torch.no_grad():
-                leaf = self._run(rows)
-            leaf = leaf.as_leaf()
-            self._cached.append((rows, state, leaf))
-            parts.append(leaf)
-        whole = Embeddings.cat(parts)
+            if isinstance(keep, GraphMemory):
+                self._chunks.append(self._measured(rows, keep))
+            else:
+                self._chunks.append(self._chunk(rows, kept=number >= len(chunks) - keep))
+        whole = Embeddings.cat([chunk.leaf for chunk in self._chunks])
         self.embeddings = whole.select(torch.cat(list(chunks)).argsort().to(whole.vectors.device))
-        """All N rows in their order. A loss's backward stops at the cached chunks, and goes through those kept."""
+        """All N rows in their order. A loss's backward stops at the chunks; `replay` goes on from there."""
+
+    @property
+    def num_kept(self) -> int:
+        """Chunks that keep their graph."""
+        return sum(chunk.graph is not None for chunk in self._chunks)
 
     def replay(self) -> None:
-        """After the loss's backward: compute each cached chunk again, and send its gradient into the parameters."""
-        for rows, state, leaf in self._cached:
-            gradients = [head.vectors.grad for head in _heads(leaf)]
+        """After the loss's backward: send each chunk's gradient into the parameters.
+
+        Kept graphs go first, and each is given up at once; the others are computed again, one at a time.
+        """
+        for chunk in sorted(self._chunks, key=lambda chunk: chunk.graph is None):
+            gradients = [head.vectors.grad for head in _heads(chunk.leaf)]
+            graph, chunk.graph = chunk.graph, None
             if all(gradient is None for gradient in gradients):
                 continue
-            with state.again():
-                again = self._run(rows)
+            if graph is None:
+                with chunk.state.again():
+                    graph = self._run(chunk.rows)
             pairs = [
                 (head.vectors, gradient)
-                for head, gradient in zip(_heads(again), gradients)
+                for head, gradient in zip(_heads(graph), gradients)
                 if gradient is not None and head.vectors.requires_grad
             ]
+            del graph
             if pairs:
                 torch.autograd.backward([vectors for vectors, _ in pairs], [gradient for _, gradient in pairs])
-        self._cached.clear()
+        self._chunks.clear()
+
+    def _chunk(self, rows: Tensor, kept: bool) -> _Chunk:
+        state = RandomState()
+        with torch.set_grad_enabled(kept):
+            embeddings = self._run(rows)
+        return _Chunk(rows, embeddings.as_leaf(), embeddings if kept else None, state)
+
+    def _measured(self, rows: Tensor, memory: GraphMemory) -> _Chunk:
+        """The chunk with its graph if there is room for it, and without where memory runs out on the way."""
+        if not memory.allows():
+            return self._chunk(rows, kept=False)
+        state = RandomState()
+        try:
+            with memory.measure() as size:
+                chunk = self._chunk(rows, kept=True)
+            if not memory.admits(size[0]):
+                chunk.graph = None
+            return chunk
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler, which holds on to the failed pass's tensors.
+        memory.ran_out()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        state.restore()
+        return self._chunk(rows, kept=False)
 
     def _run(self, rows: Tensor) -> Embeddings:
         # Autocast remembers its casts of weights; one made without graph would cut the next chunk's graph.
@@ -116,11 +162,15 @@ class RandomState:
     def again(self) -> Iterator[None]:
         """Inside, random numbers are those that followed the moment; afterwards all is as before."""
         with torch.random.fork_rng(devices=[] if self._device is None else [self._device]):
-            torch.set_rng_state(self._cpu)
-            if self._cuda is not None:
-                assert self._device is not None
-                torch.cuda.set_rng_state(self._cuda, self._device)
+            self.restore()
             yield
+
+    def restore(self) -> None:
+        """Go back to the moment."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            assert self._device is not None
+            torch.cuda.set_rng_state(self._cuda, self._device)
 
 
 def _heads(embeddings: Embeddings) -> list[Embeddings]:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmret.ops.grad_cache import CachedEncoding, RandomState, fixed_chunks, row_lengths, token_chunks
+from mmret.ops.memory import GraphMemory, storages
 from mmret.types import Embeddings, Inputs
 
 
@@ -136,3 +137,84 @@ def test_graphs_of_chunks_are_freed_before_the_next_one_is_made():
     loss_of(cached.embeddings).backward()
     cached.replay()
     assert encoder.most == 1
+
+
+def expected_gradient(encoder, inputs, chunks, seed=1):
+    """Of one graph over all chunks, with the same dropout."""
+    torch.manual_seed(seed)
+    parts = [encoder(inputs.select(chunk)) for chunk in chunks]
+    loss_of(Embeddings.cat(parts).select(torch.cat(chunks).argsort())).backward()
+    found = gradient(encoder)
+    encoder.zero_grad()
+    encoder.calls = 0
+    return found
+
+
+def graph_bytes(encoder, inputs, rows):
+    """What the graph of some rows takes."""
+    memory = GraphMemory(torch.device("cpu"), 10**9, weights=storages(encoder.parameters()))
+    with torch.random.fork_rng(), memory.measure() as size:
+        encoder(inputs.select(rows))
+    encoder.calls = 0
+    return size[0]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2.5, 1000])
+def test_as_many_chunks_keep_their_graph_as_there_is_room_for(room):
+    encoder, inputs, chunks = Encoder(), rows(), fixed_chunks(7, 1)
+    expected = expected_gradient(encoder, inputs, chunks)
+    largest = max(graph_bytes(encoder, inputs, chunk) for chunk in chunks)
+    memory = GraphMemory(torch.device("cpu"), int(room * largest), weights=storages(encoder.parameters()))
+    memory.begin()
+    torch.manual_seed(1)
+    cached = CachedEncoding(encoder, inputs, chunks, memory)
+    kept = cached.num_kept
+    assert memory.kept <= room * largest
+    assert kept == (0 if room == 0 else 7) if room in (0, 1000) else 1 <= kept < 7
+    loss_of(cached.embeddings).backward()
+    cached.replay()
+    assert encoder.calls == 7 + (7 - kept)  # what is kept is computed once: nothing is lost where all fit
+    assert (gradient(encoder) - expected).norm() <= 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_on_the_way_changes_nothing_but_what_is_kept(error):
+    class Greedy(Encoder):
+        """Its third graph does not fit, which shows after dropout has drawn."""
+
+        graphs = 0
+
+        def forward(self, inputs):
+            found = super().forward(inputs)
+            self.graphs += torch.is_grad_enabled()
+            if torch.is_grad_enabled() and self.graphs == 3 and not self.tolerant:
+                raise error
+            return found
+
+    encoder, inputs, chunks = Greedy(), rows(), fixed_chunks(7, 1)
+    encoder.tolerant = True
+    expected = expected_gradient(encoder, inputs, chunks)
+    encoder.tolerant, encoder.graphs = False, 0
+    memory = GraphMemory(torch.device("cpu"), 10**9, weights=storages(encoder.parameters()))
+    memory.begin()
+    torch.manual_seed(1)
+    cached = CachedEncoding(encoder, inputs, chunks, memory)
+    assert cached.num_kept == 2
+    encoder.tolerant = True
+    loss_of(cached.embeddings).backward()
+    cached.replay()
+    assert (gradient(encoder) - expected).norm() <= 1e-6 * expected.norm()
+    memory.begin()
+    assert 0 < memory.room < memory.limit  # the next step tries no more than this one held
+
+
+def test_another_error_of_the_encoder_stays_one():
+    def broken(inputs):
+        raise RuntimeError("shapes do not fit")
+
+    memory = GraphMemory(torch.device("cpu"), 10**9)
+    memory.begin()
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        CachedEncoding(broken, rows(), fixed_chunks(7, 3), memory)
