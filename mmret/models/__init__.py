@@ -2,7 +2,7 @@
 
 from mmret.models.load import load
 from mmret.models.preflmr import PreFLMR, PreFLMRConfig
-from mmret.models.retriever import PairEncoder, Retriever
+from mmret.models.retriever import MaskedImageEncoder, PairEncoder, Retriever
 from mmret.models.vlm2vec import VLM2Vec, VLM2VecConfig
 from mmret.models.vlmo import VLMo, VLMoConfig
 
@@ -11,6 +11,7 @@ MODELS: dict[str, type[Retriever]] = {"preflmr": PreFLMR, "vlm2vec": VLM2Vec, "v
 
 __all__ = [
     "MODELS",
+    "MaskedImageEncoder",
     "PairEncoder",
     "PreFLMR",
     "PreFLMRConfig",

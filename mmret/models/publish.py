@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def publish(model: Retriever, dest: str | Path, objectives: Mapping[str, Tensor]
     """Write `model` in its architecture's published layout.
 
     Args:
-        dest: a folder (PreFLMR), or a `.pt` file (VLMo).
+        dest: a folder (PreFLMR, VLM2Vec), or a `.pt` file (VLMo).
         objectives: state of the stage's objectives; VLMo's layout holds their heads and temperatures.
 
     Raises:
@@ -29,8 +29,33 @@ def publish(model: Retriever, dest: str | Path, objectives: Mapping[str, Tensor]
     PUBLISHERS[name](model, Path(dest), objectives or {})
 
 
+def settings_beside(model: Retriever) -> dict[str, Any]:
+    """What `mmret.load` of the published layout must be told, because it holds it nowhere and it is not the default."""
+    if model.config.name == "vlm2vec":
+        from mmret.models.vlm2vec import convert
+
+        return convert.settings_beside(cast(Any, model))
+    if model.config.name != "vlmo":
+        return {}
+    from mmret.models.vlmo.config import SIZES, VLMoConfig
+
+    config, shape = model.config, model.config.shape
+    told = {}
+    if shape["positions"] == "absolute" and shape != SIZES[config.size]:
+        told["heads"] = shape["heads"]
+    if shape["positions"] == "relative" and config.relative_text_span != VLMoConfig.relative_text_span:
+        told["relative_text_span"] = config.relative_text_span
+    return told
+
+
 def _preflmr(model: Any, dest: Path, objectives: Mapping[str, Tensor]) -> None:
     from mmret.models.preflmr import to_published
+
+    to_published(model, dest)
+
+
+def _vlm2vec(model: Any, dest: Path, objectives: Mapping[str, Tensor]) -> None:
+    from mmret.models.vlm2vec.convert import to_published
 
     to_published(model, dest)
 
@@ -42,5 +67,9 @@ def _vlmo(model: Any, dest: Path, objectives: Mapping[str, Tensor]) -> None:
     torch.save({"state_dict": to_published(model.state_dict(), objectives)}, dest)
 
 
-PUBLISHERS: dict[str, Callable[[Any, Path, Mapping[str, Tensor]], None]] = {"preflmr": _preflmr, "vlmo": _vlmo}
+PUBLISHERS: dict[str, Callable[[Any, Path, Mapping[str, Tensor]], None]] = {
+    "preflmr": _preflmr,
+    "vlm2vec": _vlm2vec,
+    "vlmo": _vlmo,
+}
 """Architecture -> what writes its published layout."""

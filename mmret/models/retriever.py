@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mmret.models.depth import layers_above
 from mmret.types import Embeddings, Inputs, Processor
 
 
@@ -44,6 +46,13 @@ class Retriever(nn.Module, ABC):
         with torch.device("meta"):
             return cls(config)
 
+    def towers(self) -> dict[str, nn.Module]:
+        """Parts whose outputs the feature cache can keep while they do not train, by name; default: none.
+
+        A model that has any also has `tower_features`, its processor `tower_keys` and `features` (PreFLMR shows how).
+        """
+        return {}
+
     @abstractmethod
     def encode_query(self, inputs: Inputs) -> Embeddings:
         """Embeddings of N queries."""
@@ -76,6 +85,31 @@ class Retriever(nn.Module, ABC):
         """
         return None
 
+    def after_handover(self, new: Sequence[str]) -> None:
+        """An earlier stage's weights are in; `new` are the entries that it did not have. Default: they stay as built."""
+        return
+
+    def parts(self) -> dict[str, str]:
+        """What a stage's `train` may name -> regex of its parameters. `adapters`, if named, is what trains by default."""
+        return {}
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether texts and pictures become vectors; a stage may leave these heads out (VLMo's language stage)."""
+        return True
+
+    def layers_above(self) -> dict[str, int]:
+        """Layers between each parameter and its tower's output (`depth.layers_above`): layer-wise decay counts them."""
+        return layers_above(self)
+
+    def earlier_state(self, source: str | Path) -> dict[str, Tensor]:
+        """State of the checkpoint that a stage starts from, for `adapt_state` and a hand-over by name.
+
+        Raises:
+            CheckpointError: no checkpoint of this architecture.
+        """
+        return type(self).load(source).state_dict()
+
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """An earlier stage's state, resampled for this model's image size and text length; default: as it is.
 
@@ -105,6 +139,8 @@ class PairEncoder(Protocol):
     """Size H of a state."""
     num_tokens: int
     """Size of the vocabulary."""
+    image_types: int
+    """2: it tells the second picture of a row from the first."""
 
     def encode_pair(self, text: Inputs, image: Inputs) -> PairStates:
         """Row i of both, read together.
@@ -115,4 +151,27 @@ class PairEncoder(Protocol):
 
     def encode_text(self, text: Inputs) -> Tensor:
         """[N, L, H] last states of texts alone."""
+        ...
+
+    def encode_image(self, image: Inputs) -> Tensor:
+        """[N, 1 + P, H] last states of pictures alone, CLS first."""
+        ...
+
+
+@runtime_checkable
+class MaskedImageEncoder(Protocol):
+    """A model that reads a picture some of whose patches are hidden."""
+
+    width: int
+    """Size H of a state."""
+    processor: Any
+    """Its `window` says how many patches a side of a picture has, its `picture` how pixels are normalised."""
+
+    def encode_image_masked(self, image: Inputs, mask: Tensor, token: Tensor) -> Tensor:
+        """[N, P, H] last states of the patches, row by row from the top left.
+
+        Args:
+            mask: [N, P] bool: patches that are hidden.
+            token: [H] what is read in their place. It belongs to the objective: no checkpoint of the model holds it.
+        """
         ...

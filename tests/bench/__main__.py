@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import loader, maxsim
+from tests.bench import grad_cache, loader, maxsim, relative_bias
 
-RACES = {"maxsim": maxsim.run, "loader": loader.run}
+RACES = {"maxsim": maxsim.run, "loader": loader.run, "grad_cache": grad_cache.run}
 
 
 def main() -> None:
@@ -30,9 +30,11 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "transformers", "webdataset", "pillow")},
         "command": "make bench",
     }
-    (out / "results.json").write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
+    memory = relative_bias.run()
+    results = {**about, "rows": [asdict(row) for row in rows], "memory": [asdict(row) for row in memory]}
+    (out / "results.json").write_text(json.dumps(results, indent=1))
     table = Table(title=f"one thread, CPU-seconds, median of 7 · torch {about['versions']['torch']}")
-    for heading in ("race", "contestant", "CPU ms", "per CPU-second", "x ours"):
+    for heading in ("race", "contestant", "CPU ms", "per CPU-second", "x ours", "peak MB"):
         table.add_column(heading, justify="left" if heading in ("race", "contestant") else "right")
     last = ""
     for row in rows:
@@ -42,9 +44,12 @@ def main() -> None:
             f"{row.cpu_s * 1e3:.1f}",
             f"{row.per_second:,.1f} {row.unit}",
             f"{row.ratio:.2f}",
+            "" if row.peak_mb is None else f"{row.peak_mb:.1f}",
         )
         last = row.race
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(table)
+    console.print(relative_bias.table(memory))
 
 
 if __name__ == "__main__":

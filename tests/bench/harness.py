@@ -22,6 +22,8 @@ class Row:
     unit: str
     ratio: float
     """CPU-seconds of the named peer over ours: above 1, ours is faster."""
+    peak_mb: float | None = None
+    """Most memory that one call's tensors take, in 10^6 bytes, where a race measures it."""
 
 
 def race(

@@ -189,6 +189,10 @@ class PreFLMR(Towers):
         """A query encoder that splits off begins as the document encoder's copy."""
         return key.replace("query_text", "document_text", 1) if key.startswith("query_text") else None
 
+    def parts(self) -> dict[str, str]:
+        """`connector`: what maps the vision tower's outputs into the token space."""
+        return {"connector": r"(^|\.)(prefix|mapping)"}
+
     def _prefix(self, overall: Tensor, use: Tensor) -> Tensor:
         """[B, C, V] -> [B, C M, D], picture by picture."""
         tokens = self.prefix(overall).unflatten(2, (self.config.prefix_tokens, self.config.dim))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmret.errors import SampleError
 from mmret.models.backbones import PictureSettings, TextTokenizer, black, pixels
+from mmret.models.backbones.picture import refuse_videos
 from mmret.models.preflmr.config import PreFLMRConfig
 from mmret.models.preflmr.tokens import Tokens
 from mmret.types import Content, Inputs, Role
@@ -53,8 +54,9 @@ class PreFLMRProcessor:
 
         Raises:
             SampleError: a query without text; a document of which nothing counts; a picture that does not decode; more
-                pictures than the model takes.
+                pictures than the model takes; a video.
         """
+        refuse_videos(contents, role, "PreFLMR")
         ids, attention = self._ids(contents, role)
         if role == "query":
             keep = self.tokens.query_keep(ids, attention)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmret.models.backbones import PictureSettings, TextSpec, VisionSpec, build_text, build_vision
+from mmret.models.depth import layers_above
 from mmret.models.preflmr.build import picture_settings
 from mmret.models.preflmr.config import PreFLMRConfig
 from mmret.models.retriever import Retriever
@@ -42,6 +43,15 @@ class Towers(Retriever):
         """Pretrained parts that may be frozen and cached; both text names mean one module where it is shared."""
         found = {"query_text": self.text_tower("query"), "document_text": self.text_tower("document")}
         return found if self.vision is None else {**found, "vision": self.vision}
+
+    def layers_above(self) -> dict[str, int]:
+        """Each tower counts from its own top; projections, prefix and mapping network are heads."""
+        towers = {id(tower) for tower in self.towers().values()}
+        found = dict.fromkeys((name for name, _ in self.named_parameters()), 0)
+        for child, module in self.named_children():
+            if id(module) in towers:
+                found |= {f"{child}.{name}": above for name, above in layers_above(module).items()}
+        return found
 
     def tower_features(self, inputs: Inputs, role: Role) -> dict[str, list[Tensor]]:
         """Outputs of the towers this side uses, per row [T, width], as the processor's `features` give them back.

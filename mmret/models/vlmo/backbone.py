@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from mmret.models.vlmo.block import Block, Route
 from mmret.models.vlmo.config import VLMoConfig
 from mmret.models.vlmo.embeddings import ImageEmbeddings, TextEmbeddings
 from mmret.models.vlmo.position import RelativePositions
+
+ALIGNED = 16
+"""Columns of a bias come in such lots: CUDA's kernels would else make, and keep, an aligned copy of it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Sequence:
     hide: Tensor | None
     """[B, 1, 1, N]: 0 for real places, -inf for padding; None without text."""
     index: Tensor | None
-    """[N, N] rows of the relative table; None with absolute positions."""
+    """[N, N'] rows of the relative table, N' a multiple of `ALIGNED`, the surplus any row; None: absolute positions."""
 
     @property
     def kind(self) -> str:
@@ -61,9 +66,15 @@ class Backbone(nn.Module):
         hidden = self.text(ids) + self.modality.weight[0]
         return Sequence(hidden, ids.shape[1], 0, _hide(mask), self._index(ids.shape[1], 0))
 
-    def embed_image(self, pixels: Tensor, image_type: Tensor | None = None) -> Sequence:
-        """Pictures alone: [B, 3, px, px]; image_type [B] is 1 unless given."""
-        hidden = self.image(pixels)
+    def embed_image(
+        self,
+        pixels: Tensor,
+        image_type: Tensor | None = None,
+        mask: Tensor | None = None,
+        token: Tensor | None = None,
+    ) -> Sequence:
+        """Pictures alone: [B, 3, px, px]; image_type [B] is 1 unless given; `token` [D] stands where `mask` [B, P]."""
+        hidden = self.image(pixels, mask, token)
         hidden = hidden + (self.modality.weight[1] if image_type is None else self.modality(image_type)[:, None])
         return Sequence(hidden, 0, hidden.shape[1], None, self._index(0, hidden.shape[1]))
 
@@ -92,21 +103,25 @@ class Backbone(nn.Module):
             hidden: states to go on from; None: the embeddings.
             vl: from `vl_start` on use the VL experts. Both together always do.
         """
-        hidden = sequence.hidden if hidden is None else hidden
+        states = sequence.hidden if hidden is None else hidden
         for layer in range(start, self.depth if stop is None else stop):
             route = self._route(sequence, layer, vl)
+            bias = partial(self._bias, layer, sequence)
             if self.checkpoint_blocks and torch.is_grad_enabled():
-                hidden = checkpoint(self._block, layer, hidden, route, sequence, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
+                states = cast(Tensor, checkpoint(self.blocks[layer], states, route, bias, use_reentrant=False))
             else:
-                hidden = self._block(layer, hidden, route, sequence)
-        return hidden
+                states = self.blocks[layer](states, route, bias, regather=self.positions is not None)
+        return states
 
-    def _block(self, layer: int, hidden: Tensor, route: Route, sequence: Sequence) -> Tensor:
-        bias = sequence.hide
-        if self.positions is not None and sequence.index is not None:
-            own = self.positions.bias(layer, sequence.index)
-            bias = own if bias is None else own + bias
-        return self.blocks[layer](hidden, route, bias)
+    def _bias(self, layer: int, sequence: Sequence, dtype: torch.dtype) -> Tensor | None:
+        """What one layer adds to its scores: [1 or B, H, N, N], or [B, 1, 1, N] without a table."""
+        hide, index = sequence.hide, sequence.index
+        if self.positions is None or index is None:
+            return None if hide is None else hide.to(dtype)
+        bias = self.positions.bias(layer, index)
+        if hide is not None:
+            bias = bias + nn.functional.pad(hide, (0, index.shape[1] - hide.shape[-1]))
+        return bias.to(dtype)[..., : len(index)]
 
     def _route(self, sequence: Sequence, layer: int, vl: bool) -> Route:
         if layer >= self.vl_start and (vl or sequence.kind == "both"):
@@ -116,7 +131,10 @@ class Backbone(nn.Module):
         ]
 
     def _index(self, num_text: int, num_image: int) -> Tensor | None:
-        return None if self.positions is None else self.positions.index(num_text, num_image > 0)
+        if self.positions is None:
+            return None
+        index = self.positions.index(num_text, num_image > 0)
+        return nn.functional.pad(index, (0, -len(index) % ALIGNED))
 
 
 def _hide(mask: Tensor) -> Tensor:

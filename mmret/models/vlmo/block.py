@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from mmret.models.vlmo.config import VLMoConfig
+from mmret.ops import regathered
 
 Route = Sequence[tuple[str, int]]
 """Which expert takes how many places, in order: [("text", 12), ("image", 197)]."""
+Bias = Callable[[torch.dtype], Tensor | None]
+"""Gathers a layer's bias, of that type: it exists only while the layer attends."""
 
 
 class Projections(nn.Module):
@@ -62,23 +67,30 @@ class Block(nn.Module):
         self.gamma_1 = nn.Parameter(scale.clone()) if shape["layer_scale"] else None
         self.gamma_2 = nn.Parameter(scale.clone()) if shape["layer_scale"] else None
 
-    def forward(self, hidden: Tensor, route: Route, bias: Tensor | None) -> Tensor:
-        """[B, N, D] -> [B, N, D]; bias is added to the scores, broadcast to [B, H, N, N] (-inf hides a key)."""
-        hidden = hidden + self._branch(self._attend(hidden, route, bias), self.gamma_1)
+    def forward(self, hidden: Tensor, route: Route, bias: Bias, regather: bool = False) -> Tensor:
+        """[B, N, D] -> [B, N, D].
+
+        Args:
+            bias: gives what is added to the scores, broadcast to [B, H, N, N] (-inf hides a key).
+            regather: call it again in the backward pass rather than keep what it gave until then.
+        """
+        hidden = hidden + self._branch(self._attend(hidden, route, bias, regather), self.gamma_1)
         return hidden + self._branch(_by_route(self.experts, hidden, route), self.gamma_2)
 
-    def _attend(self, hidden: Tensor, route: Route, bias: Tensor | None) -> Tensor:
+    def _attend(self, hidden: Tensor, route: Route, bias: Bias, regather: bool) -> Tensor:
         B, N, D = hidden.shape
         qkv = _by_route(self.attention, hidden, route)
         query, key, value = qkv.view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         if self.eager:
             with torch.autocast(hidden.device.type, enabled=False):
                 scores = (query.float() * query.shape[-1] ** -0.5) @ key.float().transpose(2, 3)
-                weights = (scores if bias is None else scores + bias).softmax(-1).to(value.dtype)
+                mask = bias(torch.float32)
+                weights = (scores if mask is None else scores + mask).softmax(-1).to(value.dtype)
             mixed = weights @ value
         else:
-            bias = None if bias is None else bias.to(query.dtype)
-            mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            make = cast(Callable[[], Tensor], partial(bias, query.dtype))  # with a table there always is one
+            with regathered(make) if regather and torch.is_grad_enabled() else nullcontext(make()) as mask:
+                mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed = mixed.transpose(1, 2).reshape(B, N, D)
         return _by_route({name: one.out for name, one in self.attention.items()}, mixed, route)
 

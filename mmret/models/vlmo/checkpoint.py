@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mmret.models.vlmo.model import VLMo
 
 logger = logging.getLogger(__name__)
+
+_OF_BEIT = re.compile(r"backbone\.(image|positions)\.|backbone\.blocks\.\d+\.(attention|gamma|experts\.(image|all)\.)")
 
 
 def save(model: VLMo, folder: str | Path) -> None:
@@ -60,9 +63,14 @@ def load(path: Path, overrides: Mapping[str, Any], cls: type[VLMo]) -> VLMo:
     state = read_container(path)
     if is_beit(state):
         model = cls(infer_beit(state, **overrides))
-        start_from(model, path)
+        _refuse_part_of_beit(start_from(model, path), path)
         return model
     parts = from_published(state)
+    if parts.missing_of_heads:
+        raise CheckpointError(
+            f"{path} has heads in part; missing: {', '.join(parts.missing_of_heads)}. The file is not whole: fetch it "
+            "again, or take the rest of these heads out"
+        )
     model = cls(infer_config(parts.model, str(path), **overrides))
     load_strictly(model, {**model.adapt_state(parts.model), **parts.unknown}, str(path))
     return model
@@ -77,7 +85,7 @@ def start_from(model: VLMo, path: Path) -> dict[str, list[str]]:
     Raises:
         CheckpointError: an entry has another shape, or nothing fits.
     """
-    stored, unused = _own_names(path, model)
+    stored, unused = own_names(path, model)
     stored = model.adapt_state(stored)
     state = model.state_dict()
     fits = {key: value for key, value in stored.items() if key in state}
@@ -92,6 +100,14 @@ def start_from(model: VLMo, path: Path) -> dict[str, list[str]]:
     }
     logger.info("%s: %s", path, ", ".join(f"{len(names)} {kind}" for kind, names in report.items()))
     return report
+
+
+def _refuse_part_of_beit(report: dict[str, list[str]], path: Path) -> None:
+    """BEiT has no text parts, heads or VL experts; all else must be there, and nothing more."""
+    missing = [key for key in report["fresh"] if _OF_BEIT.match(key)]
+    problems = [f"missing: {key}" for key in missing] + [f"unknown: {key}" for key in report["unused"]]
+    if problems:
+        raise CheckpointError(f"{path} is no whole BEiT ({len(problems)} problems):\n  " + "\n  ".join(problems))
 
 
 def _load_own(path: Path, overrides: Mapping[str, Any], known: list[str], cls: type[VLMo]) -> VLMo:
@@ -111,8 +127,8 @@ def _load_own(path: Path, overrides: Mapping[str, Any], known: list[str], cls: t
     return model
 
 
-def _own_names(path: Path, model: VLMo) -> tuple[dict[str, Tensor], list[str]]:
-    """A checkpoint's state in our names, and its entries that have none."""
+def own_names(path: Path, model: VLMo) -> tuple[dict[str, Tensor], list[str]]:
+    """A checkpoint's state in our names, BEiT's tables resampled for `model`; and its entries that have none."""
     state = read_container(path)
     if any(key.startswith("backbone.") for key in state):
         return state, []

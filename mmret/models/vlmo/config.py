@@ -77,7 +77,8 @@ class VLMoConfig:
     """sdpa: torch's fused kernels. eager: scores and softmax in float32 as published. Equal in float32; in half
     precision the kernels also add up in float32 but round the position bias to half."""
     checkpoint_blocks: bool = False
-    """Recompute blocks in the backward pass: one layer's position bias is alive at a time, for a third more time."""
+    """Recompute blocks in the backward pass: one layer's states are alive at a time, for a third more time. (Position
+    biases are never kept, with or without.)"""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

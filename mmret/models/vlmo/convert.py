@@ -52,7 +52,7 @@ OBJECTIVES = {
     "mlm_score.bias": "mlm.bias",
     "mlm_score.transform.dense.": "mlm.hidden.",
     "mlm_score.transform.LayerNorm.": "mlm.norm.",
-    "mlm_score.decoder.": "mlm.decoder.",
+    "mlm_score.decoder.weight": "mlm.decoder.weight",
     "vqa_classifier.0.": "vqa.hidden.",
     "vqa_classifier.1.": "vqa.hidden_norm.",
     "vqa_classifier.3.": "vqa.output.",
@@ -64,6 +64,9 @@ OBJECTIVES = {
 IGNORED = re.compile(r"^(train|val|test|dev)_|position_ids$|relative_position_index$|num_batches_tracked$")
 """Metric states and index tables: nothing learnt."""
 BEIT_IGNORED = re.compile(r"^(fc_norm|head|lm_head)\.|^mask_token$|relative_position_index$")
+_HEAD_ENTRIES = [
+    ours + part for ours in OBJECTIVES.values() for part in (("weight", "bias") if ours.endswith(".") else ("",))
+]
 _BLOCK = re.compile(r"^transformer\.blocks\.(\d+)\.(.+)$")
 _OWN_BLOCK = re.compile(r"^backbone\.blocks\.(\d+)\.(.+)$")
 
@@ -77,6 +80,13 @@ class Published:
     """ "itm.head.weight" and so on, as a stage's objectives.safetensors."""
     unknown: dict[str, Tensor] = field(default_factory=dict)
     """Neither; under their own names."""
+
+    @property
+    def missing_of_heads(self) -> list[str]:
+        """Published names of what a head lacks that is there in part."""
+        begun = {key.split(".")[0] for key in self.objectives}
+        lacking = [key for key in _HEAD_ENTRIES if key.split(".")[0] in begun and key not in self.objectives]
+        return [str(_renamed(key, _back(OBJECTIVES))) for key in lacking]
 
 
 def from_published(state: Mapping[str, Tensor]) -> Published:
@@ -92,8 +102,8 @@ def from_published(state: Mapping[str, Tensor]) -> Published:
             parts.model[f"backbone.blocks.{block[1]}.{inner}"] = value
         elif (name := _renamed(key, MODEL)) is not None:
             parts.model[name] = value
-        elif (name := _renamed(key, OBJECTIVES)) is not None:
-            parts.objectives[name] = value
+        elif (name := _renamed(key, OBJECTIVES)) in _HEAD_ENTRIES:
+            parts.objectives[str(name)] = value
         else:
             parts.unknown[key] = value
     return parts
@@ -168,7 +178,9 @@ def from_beit(state: Mapping[str, Tensor], table: Tensor | None, resize: Callabl
         columns = torch.cat([resize(tables[layer]) for layer in sorted(tables)], 1)
         if columns.shape[1] != table.shape[1]:
             raise CheckpointError(
-                f"BEiT's tables have {columns.shape[1]} columns in all (heads x layers), the model's {table.shape[1]}"
+                f"the checkpoint is of another size than the model: {len(tables)} blocks x "
+                f"{columns.shape[1] // len(tables)} heads, and the model's table has {table.shape[1]} columns for "
+                "them; set model.size to the checkpoint's"
             )
         parts.model["backbone.positions.table"] = torch.cat([columns, table[len(columns) :].to(columns)])
     return Published(parts.model, parts.objectives, unknown)

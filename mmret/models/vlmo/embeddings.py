@@ -56,13 +56,15 @@ class ImageEmbeddings(nn.Module):
         absolute = config.shape["positions"] == "absolute"
         self.position = nn.Parameter(torch.zeros(1, 1 + config.window**2, width)) if absolute else None
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B, 3, px, px] -> [B, 1 + P, D]."""
+    def forward(self, pixels: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        """[B, 3, px, px] -> [B, 1 + P, D]; where mask [B, P] is True, token [D] stands for what is seen there."""
         if pixels.shape[-2:] != (self.px, self.px):
             raise ConfigError(
                 f"pictures of {pixels.shape[-1]} x {pixels.shape[-2]} px, but the model was built for {self.px}; "
                 "set model.image_px (weights of another size are resampled)"
             )
         patches = self.patch(pixels).flatten(2).transpose(1, 2)
+        if mask is not None and token is not None:  # before positions: a hidden patch still has its place
+            patches = torch.where(mask.unsqueeze(2), token.to(patches.dtype), patches)
         hidden = torch.cat([self.cls.to(patches.dtype).expand(len(patches), -1, -1), patches], 1)
         return hidden if self.position is None else hidden + self.position

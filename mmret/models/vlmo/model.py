@@ -17,7 +17,7 @@ from mmret.models.vlmo import checkpoint
 from mmret.models.vlmo.backbone import Backbone, Sequence
 from mmret.models.vlmo.config import SIZES, VLMoConfig
 from mmret.models.vlmo.processor import VLMoProcessor
-from mmret.models.vlmo.resize import resize_state
+from mmret.models.vlmo.resize import TABLE, resize_state
 from mmret.types import Embeddings, Inputs
 
 
@@ -38,6 +38,7 @@ class VLMo(Retriever):
         self.processor = VLMoProcessor(config, tokenizer)
         self.width: int = config.shape["width"]
         self.num_tokens = self.processor.num_tokens
+        self.image_types = config.image_types
         self.backbone = Backbone(config, self.num_tokens)
         self.pooler = nn.Linear(self.width, self.width)
         names = [f"{prefix}{side}" for prefix, head in (("", "main"), ("vl_", "vl")) if head in config.heads_of
@@ -85,6 +86,15 @@ class VLMo(Retriever):
         """[B, T, D] last states of texts alone, through the text experts."""
         return self.backbone.norm(self.backbone.run(self.embed_text(text)))
 
+    def encode_image(self, image: Inputs) -> Tensor:
+        """[B, 1 + P, D] last states of pictures alone, CLS first, through the image experts."""
+        return self.backbone.norm(self.backbone.run(self.embed_image(image)))
+
+    def encode_image_masked(self, image: Inputs, mask: Tensor, token: Tensor) -> Tensor:
+        """[B, P, D] last states of the patches of pictures alone; where mask [B, P] is True, token [D] is read."""
+        sequence = self.backbone.embed_image(image.dense["pixel_values"], image.dense.get("image_type"), mask, token)
+        return self.backbone.norm(self.backbone.run(sequence))[:, 1:]
+
     def encode_pair(self, text: Inputs, image: Inputs) -> PairStates:
         """Text and picture read together."""
         sequence = self.backbone.join(self.embed_text(text), self.embed_image(image))
@@ -131,12 +141,29 @@ class VLMo(Retriever):
         """Take what a checkpoint has (BEiT's, a published VLMo's or ours); see `checkpoint.start_from`."""
         return checkpoint.start_from(self, Path(path))
 
+    def earlier_state(self, source: str | Path) -> dict[str, Tensor]:
+        """Of a folder, a published VLMo file or a BEiT file. A file does not say its sizes: this model's are taken."""
+        path = Path(source)
+        return checkpoint.own_names(path, self)[0] if path.is_file() else super().earlier_state(path)
+
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Position tables resampled to this model's image size, text positions cut to its length."""
         return resize_state(state, self.config)
 
+    @property
+    def retrieves(self) -> bool:
+        """Unless `contrastive` is none."""
+        return bool(self.projections)
+
+    def layers_above(self) -> dict[str, int]:
+        """As any tower's; the relative table, one for all layers, counts as the top, as BEiT's shared one does."""
+        return {key: 0 if key == TABLE else above for key, above in super().layers_above().items()}
+
     def handover_source(self, key: str) -> str | None:
-        """VL experts from another expert, if the configuration says so; separate attention from the shared one."""
+        """VL experts from another expert, if the configuration says so; separate attention from the shared one; the one
+        network of a standard transformer from the image expert, which is BEiT's."""
+        if ".experts.all." in key:
+            return key.replace(".experts.all.", ".experts.image.")
         if ".experts.vl." in key and self.config.vl_experts_from is not None:
             return key.replace(".experts.vl.", f".experts.{self.config.vl_experts_from}.")
         head, found, rest = key.partition(".attention.")

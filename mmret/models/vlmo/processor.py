@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmret.errors import ConfigError, SampleError
 from mmret.models.backbones import PictureSettings, TextTokenizer, local_folder, pixels
+from mmret.models.backbones.picture import refuse_videos
 from mmret.models.vlmo.config import VLMoConfig
 from mmret.types import Content, Inputs, Role, TokenVocabulary
 
@@ -38,6 +39,11 @@ class VLMoProcessor:
         return TextTokenizer.from_folder(local_folder(name, "model.tokenizer", weights=False))
 
     @property
+    def window(self) -> int:
+        """Patches along one side of a picture; what patch masking must know."""
+        return self.config.window
+
+    @property
     def num_tokens(self) -> int:
         """Size of the vocabulary."""
         known = self.config.vocabulary or KNOWN.get(self.config.tokenizer)
@@ -55,8 +61,9 @@ class VLMoProcessor:
         """Inputs of N contents; both roles are read alike.
 
         Raises:
-            SampleError: rows of one batch differ in whether they have text, or in the number of pictures.
+            SampleError: rows of one batch differ in whether they have text, or in the number of pictures; a video.
         """
+        refuse_videos(contents, role, "VLMo")
         texts = [content.text is not None for content in contents]
         counts = {len(content.images) for content in contents}
         if any(texts) != all(texts) or len(counts) > 1:

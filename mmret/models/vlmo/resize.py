@@ -12,16 +12,18 @@ from mmret.models.vlmo.config import VLMoConfig
 from mmret.models.vlmo.position import window_of
 
 TABLE, TEXT, IMAGE = "backbone.positions.table", "backbone.text.position", "backbone.image.position"
-TYPES = "backbone.modality.weight"
+TYPES, PATCH = "backbone.modality.weight", "backbone.image.patch.weight"
 
 
 def resize_state(state: dict[str, Tensor], config: VLMoConfig) -> dict[str, Tensor]:
     """A model's state with position tables, text positions and type embeddings as `config` wants them.
 
     Raises:
-        CheckpointError: the relative table is of another text span, or there are fewer text positions than wanted.
+        CheckpointError: the state is of another width, depth, number of heads or patch size; the relative table is of
+            another text span; or there are fewer text positions than wanted.
     """
     state = dict(state)
+    _refuse_other_size(state, config)
     if TABLE in state:
         state[TABLE] = resize_table(state[TABLE], config.window, config.relative_text_span)
     if IMAGE in state:
@@ -102,6 +104,25 @@ def _geometric_grid(count: int, reach: int) -> list[float]:
         distances.append((distances[-1] if distances else 0.0) + step)
         step *= ratio
     return [-d for d in reversed(distances)] + [0.0] + distances
+
+
+def _refuse_other_size(state: dict[str, Tensor], config: VLMoConfig) -> None:
+    """What no resampling can change, said once instead of entry by entry."""
+    found: dict[str, int] = {}
+    blocks = {int(key.split(".")[2]) for key in state if key.startswith("backbone.blocks.")}
+    if blocks:
+        found["depth"] = 1 + max(blocks)
+    if PATCH in state:
+        found["width"], found["patch_px"] = len(state[PATCH]), state[PATCH].shape[-1]
+    if TABLE in state and blocks:
+        found["heads"] = state[TABLE].shape[1] // len(blocks)
+    wanted = {**config.shape, "patch_px": config.patch_px}
+    wrong = [f"{key} {value} (model: {wanted[key]})" for key, value in found.items() if value != wanted[key]]
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint is of another size than the model ({config.size}): {', '.join(wrong)}; set model.size, or "
+            "these settings, to the checkpoint's: only pictures and texts can change their length"
+        )
 
 
 def _text_positions(position: Tensor, config: VLMoConfig) -> Tensor:

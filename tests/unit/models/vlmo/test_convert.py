@@ -7,16 +7,9 @@ from mmret.models import VLMo
 from mmret.models.vlmo import from_published, to_published
 from mmret.models.vlmo.convert import IGNORED
 from mmret.objectives import ITM, MLM, ITMConfig, MLMConfig
-from tests.unit.models.vlmo.toys import pictures, texts, toy_model
+from tests.unit.models.vlmo.toys import beit, published, toy_model
 
 KNOWN = {"heads": 2, "relative_text_span": 12, "tokenizer": "tiny"}
-
-
-def published(model):
-    """The model with two heads, as the released code would have saved it."""
-    heads = {"itm": ITM(ITMConfig(), model.width), "mlm": MLM(MLMConfig(), model.width, model.num_tokens)}
-    objectives = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
-    return to_published(model.state_dict(), objectives | {"itc.logit_scale": torch.tensor(2.6)})
 
 
 def same(left, right):
@@ -84,7 +77,7 @@ def test_missing_and_unknown_entries_are_all_listed(tmp_path):
 
 def test_a_checkpoint_of_another_size_is_refused(tmp_path):
     torch.save(published(toy_model()), tmp_path / "vlmo.pt")
-    with pytest.raises(CheckpointError, match=r"wrong shape: pooler\.weight"):
+    with pytest.raises(CheckpointError, match=r"\(tiny\): width 16 \(model: 32\); set model\.size"):
         VLMo.load(tmp_path / "vlmo.pt", **KNOWN, width=32)
     with pytest.raises(CheckpointError, match="neither a VLMo nor a BEiT"):
         torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
@@ -119,33 +112,6 @@ def test_metric_states_and_index_tables_are_ignored(key):
     assert IGNORED.search(key)
 
 
-def beit(model, shared=False):
-    """A BEiT checkpoint of the model's size, and its layers' tables."""
-    own = model.state_dict()
-    state = {"cls_token": torch.randn(1, 1, 16), "patch_embed.proj.weight": torch.randn(16, 3, 8, 8)}
-    state |= {
-        "patch_embed.proj.bias": torch.randn(16),
-        "head.weight": torch.randn(5, 16),
-        "fc_norm.weight": torch.randn(16),
-    }
-    for layer in range(model.backbone.depth):
-        prefix = f"backbone.blocks.{layer}."
-        for ours, theirs in (
-            ("experts.image.norm.", "norm2."), ("experts.image.fc", "mlp.fc"), ("attention.all.norm.", "norm1."),
-            ("attention.all.qkv", "attn.qkv"), ("attention.all.q_", "attn.q_"), ("attention.all.v_", "attn.v_"),
-            ("attention.all.out", "attn.proj"), ("gamma", "gamma"),
-        ):  # fmt: skip
-            for key in own:
-                if key.startswith(prefix + ours):
-                    state[f"blocks.{layer}.{theirs}{key[len(prefix + ours) :]}"] = torch.randn_like(own[key])
-        if not shared:
-            state[f"blocks.{layer}.attn.relative_position_bias_table"] = torch.randn(12, 2)
-    if shared:
-        state["rel_pos_bias.relative_position_bias_table"] = torch.randn(12, 2)
-        state["rel_pos_bias.relative_position_index"] = torch.zeros(5, 5).long()
-    return state
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_beit_starts_pictures_and_attention_and_nothing_else(shared, tmp_path):
     model = toy_model(vl_layers=0)
@@ -166,10 +132,14 @@ def test_beit_starts_pictures_and_attention_and_nothing_else(shared, tmp_path):
     assert fresh >= {"text", "modality", "norm"}
 
 
-def test_beit_opens_by_the_same_call(tmp_path):
-    torch.save(beit(toy_model(vl_layers=0)), tmp_path / "beit.pth")
-    opened = mmret.models.load(
-        tmp_path / "beit.pth", relative_text_span=12, tokenizer="tiny", vocabulary=300, max_text_tokens=9
-    )
-    assert opened.config.image_px == 16
-    assert opened.encode_pair(texts(), pictures()).pooled.isfinite().all()
+@pytest.mark.parametrize("gone", ["itm_score.fc.bias", "mlm_score.transform.LayerNorm.weight", "vqa_classifier.3.bias"])
+def test_half_a_head_is_named(gone, tmp_path):
+    state = published(toy_model())
+    del state[gone]
+    torch.save(state, tmp_path / "vlmo.pt")
+    with pytest.raises(CheckpointError, match=f"heads in part; missing: {gone}"):
+        VLMo.load(tmp_path / "vlmo.pt", **KNOWN)
+
+
+def test_what_no_head_has_is_unknown():
+    assert "itm_score.fc.scale" in from_published({"itm_score.fc.scale": torch.zeros(1)}).unknown

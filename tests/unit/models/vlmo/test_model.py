@@ -162,3 +162,8 @@ def test_vl_experts_may_start_from_another_expert():
     assert toy_model().handover_source("backbone.blocks.2.experts.vl.fc1.weight") is None
     source = toy_model(vl_experts_from="image").handover_source("backbone.blocks.2.experts.vl.fc1.weight")
     assert source == "backbone.blocks.2.experts.image.fc1.weight"
+
+
+def test_a_model_says_whether_it_retrieves():
+    assert toy_model().retrieves and toy_model(contrastive="main").retrieves
+    assert not toy_model(contrastive="none").retrieves

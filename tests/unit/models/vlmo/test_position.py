@@ -63,20 +63,60 @@ def test_a_layers_bias_is_its_own_columns():
                 assert bias[0, head, i, j] == index[i, j] * 6 + 2 + head
 
 
-def test_one_layers_bias_is_alive_at_a_time():
-    """Released code gathers all layers' at once: at 480 px 510 MB in base, of which one layer has a twelfth."""
-    model = toy_model(depth=6)
-    positions, alive, most = model.backbone.positions, weakref.WeakSet(), []
-    gather = positions.bias
+def watched(model):
+    """Storages of the biases that a model hands to attention, and how many were alive when each was made."""
+    made, most, own = [], [], model.backbone._bias
 
-    def counted(layer, index):
-        bias = gather(layer, index)
-        alive.add(bias)
-        most.append(len(alive))
+    def noted(layer, sequence, dtype):
+        bias = own(layer, sequence, dtype)
+        made.append(weakref.ref(bias.untyped_storage()))
+        most.append(sum(storage() is not None for storage in made))
         return bias
 
-    positions.bias = counted
+    model.backbone._bias = noted
+    return made, most
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_one_layers_bias_is_alive_at_a_time(attention):
+    """Released code gathers all layers' at once: at 480 px 510 MB in base, of which one layer has a twelfth."""
+    model = toy_model(depth=6, attention=attention)
+    made, most = watched(model)
     with torch.no_grad():
         model.encode_pair(texts(), pictures())
-    assert len(most) == 6
+    assert len(made) == 6
     assert max(most) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention": "eager"}, {"checkpoint_blocks": True}])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_layers_bias_waits_for_the_backward_pass(settings, frozen):
+    """A frozen table makes torch take its fused kernel on the CPU, too, which keeps the bias that it is given."""
+    model = toy_model(depth=6, **settings)
+    model.backbone.positions.table.requires_grad_(not frozen)
+    made, most = watched(model)
+    pooled = model.encode_pair(texts(), pictures()).pooled
+    assert max(most) == 1
+    assert not any(storage() is not None for storage in made)
+    pooled.sum().backward()
+    assert max(most) == 1
+    assert model.backbone.blocks[0].attention["all"].q_bias.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_bias_made_anew_gives_the_gradients_of_a_kept_one(frozen):
+    gradients = []
+    for keep in (True, False):
+        model = toy_model()
+        model.backbone.positions.table.requires_grad_(not frozen)
+        if keep:
+            for block in model.backbone.blocks:
+                block.forward = lambda hidden, route, bias, regather, own=block.forward: own(hidden, route, bias, False)
+        made, _ = watched(model)
+        pooled = model.encode_pair(texts(), pictures()).pooled
+        assert any(storage() is not None for storage in made) == (keep and frozen)
+        pooled.square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert ("backbone.positions.table" in gradients[0]) != frozen
+    assert all(torch.equal(gradients[1][name], gradient) for name, gradient in gradients[0].items())
