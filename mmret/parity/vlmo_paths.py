@@ -87,9 +87,8 @@ def compare_heads(case: VLMoSet) -> None:
     stored = case["heads"]
     if "out.vqa.logits" in stored:
         head, model = _head(case, "vqa", images=1), case.model()
-        text = Inputs({**case.text()[0].dense, "targets": stored["out.vqa.targets"]})
         with torch.no_grad():
-            step = Step(model, Batch(text, case.image(), 1))
+            step = Step(model, Batch(case.text()[0], case.image(), 1, targets=stored["out.vqa.targets"]))
             case.check("heads", "out.vqa.logits", head.logits(step), relative=True)
             output = head(step)
         case.scalar("vqa_loss", output.loss)
@@ -106,7 +105,7 @@ def compare_heads(case: VLMoSet) -> None:
                                      model.config)["backbone.modality.weight"])  # fmt: skip
             dense = {"input_ids": stored["in.nlvr2.text_ids"], "attention_mask": stored["in.nlvr2.text_masks"]}
             pixels = torch.stack([stored["in.nlvr2.image_0"], stored["in.nlvr2.image_1"]], 1)
-            batch = Batch(Inputs({**dense, "targets": stored["in.nlvr2.labels"]}), Inputs({"pixel_values": pixels}), 1)
+            batch = Batch(Inputs({**dense, "pixel_values": pixels}), None, 0, targets=stored["in.nlvr2.labels"])
             step = Step(model, batch)
             case.check("heads", "out.nlvr2.logits", head.logits(step), relative=True)
             case.scalar("nlvr2_loss", head(step).loss)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import save_file
 
-from mmret.models.vlmo import LANGUAGE_STAGE, RELEASED_NO_DECAY, VLMo, from_published, to_published
+from mmret.models.vlmo import LANGUAGE_STAGE, VLMo, from_published, to_published
 from mmret.models.vlmo.convert import published_name
 from mmret.models.vlmo.infer import infer_config
 from mmret.models.weights import load_strictly
@@ -15,7 +15,6 @@ from mmret.objectives import MLM, MLMConfig, Step
 from mmret.parity.vlmo_losses import INDEX, given, sum_of, weighted_losses
 from mmret.parity.vlmo_set import VLMoSet
 from mmret.recipe.schema import OptimizerConfig
-from mmret.training.early_epsilon import use_early_epsilon
 from mmret.training.handover import hand_over
 from mmret.training.optim import build_optimizer, scale_of_parameters
 from mmret.types import Batch
@@ -126,9 +125,10 @@ def compare_optimizer(case: VLMoSet) -> None:
         weight_decay=max(group["weight_decay"] for group in facts["groups"]),
         betas=(0.9, 0.98),
         eps=1e-8,
-        no_decay=RELEASED_NO_DECAY,
+        eps_added="before_correction",
+        no_decay=["vlmo_released"],
     )
-    optimizer = use_early_epsilon(build_optimizer(holder, config, dict.fromkeys(dict(holder.named_parameters()), 1.0)))
+    optimizer = build_optimizer(holder, config, dict.fromkeys(dict(holder.named_parameters()), 1.0))
     names = {p: published_name(name.removeprefix("model.")) for name, p in holder.named_parameters()}
     for decays in (True, False):
         ours = {

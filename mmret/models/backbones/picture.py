@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from mmret.errors import SampleError
+from mmret.types import Content, Role
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -44,6 +48,18 @@ def pixels(image: Image.Image, settings: PictureSettings) -> Tensor:
 def black(settings: PictureSettings) -> Tensor:
     """[3, px, px]: a black picture, which stands in for a missing one."""
     return _normalise(np.zeros((settings.px, settings.px, 3), dtype=np.uint8), settings)
+
+
+def refuse_videos(contents: Sequence[Content], role: Role, model: str) -> None:
+    """For models that see still pictures only.
+
+    Raises:
+        SampleError: a content has a video.
+    """
+    for row, content in enumerate(contents):
+        if content.video is not None:
+            name = content.id or f"{role} {row}"
+            raise SampleError(f"{name} has a video, which {model} does not read; give it frames as images")
 
 
 def _normalise(values: np.ndarray, settings: PictureSettings) -> Tensor:

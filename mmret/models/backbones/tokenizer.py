@@ -16,6 +16,7 @@ from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 
 from mmret.errors import CheckpointError, ConfigError
 
@@ -105,6 +106,12 @@ class TextTokenizer:
         tokenizer = cls.wordpiece(vocabulary, settings, {t: i for t, i in added.items() if i >= len(vocabulary)})
         tokenizer.special.update(special)
         return tokenizer
+
+    def begin_with(self, token: str) -> None:
+        """Put a token before every text from now on; `ids` still leaves it out."""
+        self.backend.post_processor = TemplateProcessing(
+            single=f"{token} $A", special_tokens=[(token, self.backend.token_to_id(token))]
+        )
 
     def __len__(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)

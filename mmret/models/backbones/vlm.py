@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mmret.errors import CheckpointError, ConfigError
+from mmret.models.backbones.composed import ComposedModel
 from mmret.models.backbones.source import find_local, local_folder
 from mmret.models.backbones.tokenizer import TINY_VOCABULARY, TextTokenizer
+from mmret.models.backbones.vlm_composed import COMPOSED, ComposedConfig, composed_parts, load_parts
 from mmret.models.backbones.vlm_family import Family
 from mmret.models.backbones.vlm_table import FAMILIES, TINY_FAMILY
 from mmret.models.weights import check_keys, read_weights
@@ -22,6 +24,14 @@ TINY = "tiny"
 """A random two-layer Qwen2-VL for tests; `tiny:MODEL_TYPE` is another family's."""
 NOT_READ = ("lm_head.weight", "rotary_emb.inv_freq", "embeddings.position_ids")
 """Ends of names of tensors in published files that no embedding depends on."""
+MOVED = (
+    ("", ""),
+    ("vision_model.", ""),
+    ("vision_tower.", "vision_tower.vision_model."),
+    ("img_processor.", "img_processor.vision_model."),
+    ("vision_embed_tokens.wte.", "embed_tokens."),  # Phi-3.5-V holds its token table under two names
+)
+"""Parts of published names -> what stands there today."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ class VLMSpec:
         return FAMILIES[self.model_type](self.config, self.pictures, **limits)
 
 
-def vlm_spec(name: str, *, download: bool = True) -> VLMSpec:
-    """The spec of a hub id, a folder, `package:PACKAGE/FOLDER`, or `tiny`.
+def vlm_spec(name: str, composed: ComposedConfig | None = None, *, download: bool = True) -> VLMSpec:
+    """The spec of a hub id, a folder, `package:PACKAGE/FOLDER`, `tiny`, or `composed` of the given parts.
 
     Raises:
         ConfigError: not here and not to be had, or a family that we do not know.
@@ -63,6 +73,9 @@ def vlm_spec(name: str, *, download: bool = True) -> VLMSpec:
         ids = {token: tokenizer.id_of(token) for token in family.SPECIAL}
         config = family.tiny_config(len(tokenizer), ids)
         return _completed(VLMSpec({"model_type": kind, **config}, family.tiny_pictures()))
+    if name == COMPOSED:
+        assert composed is not None
+        return VLMSpec(*composed_parts(composed, download=download))
     folder = find_local(name)
     if folder is None:
         if not download:
@@ -81,47 +94,49 @@ def read_spec(folder: Path) -> VLMSpec:
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json")
-    pictures = folder / "preprocessor_config.json"
-    return _completed(
-        VLMSpec(json.loads(path.read_text()), json.loads(pictures.read_text()) if pictures.is_file() else {})
-    )
+    return _completed(VLMSpec(json.loads(path.read_text()), read_pictures(folder) or {}))
+
+
+def read_pictures(folder: Path) -> dict[str, Any] | None:
+    """Settings of a published folder's image processor; None if it has none."""
+    path, within = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    # Newer versions of transformers keep the settings of all a processor's parts in one file.
+    return json.loads(within.read_text()).get("image_processor") if within.is_file() else None
 
 
 def tiny_tokenizer(kind: str) -> TextTokenizer:
     """The built-in vocabulary and a family's special tokens."""
-    special = FAMILIES[kind].SPECIAL
-    return TextTokenizer.wordpiece(
+    special, begin = FAMILIES[kind].SPECIAL, FAMILIES[kind].BEGIN
+    tokenizer = TextTokenizer.wordpiece(
         TINY_VOCABULARY, added={token: len(TINY_VOCABULARY) + i for i, token in enumerate(special)}
     )
+    if begin is not None:
+        tokenizer.begin_with(begin)
+    return tokenizer
 
 
 def build_vlm(spec: VLMSpec, dtype: torch.dtype, attention: str) -> nn.Module:
     """The model without a language-model head, random weights, caches off."""
-    from transformers import AutoModel
-
-    model = AutoModel.from_config(_transformers_config(spec), dtype=dtype, attn_implementation=attention)
-    model.config.use_cache = False
-    return model.to(dtype)
+    return FAMILIES[spec.model_type].build(spec.config, dtype, attention)
 
 
 def _completed(spec: VLMSpec) -> VLMSpec:
-    """With every default filled in, under today's names, whatever version of transformers wrote it."""
-    return replace(spec, config=json.loads(_transformers_config(spec).to_json_string(use_diff=False)))
+    """With every default filled in."""
+    return replace(spec, config=FAMILIES[spec.model_type].completed(spec.config))
 
 
-def _transformers_config(spec: VLMSpec) -> Any:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    return CONFIG_MAPPING[spec.model_type].from_dict(dict(spec.config))
-
-
-def load_vlm(model: nn.Module, name: str) -> None:
+def load_vlm(model: nn.Module, name: str, composed: ComposedConfig | None = None) -> None:
     """Put a published checkpoint's weights into a built model, in place; `tiny` keeps its random ones.
 
     Raises:
         CheckpointError: a weight is missing, unknown, or of another shape.
     """
-    if name != TINY and not name.startswith(f"{TINY}:"):
+    if name == COMPOSED:
+        assert composed is not None and isinstance(model, ComposedModel)
+        load_parts(model, composed)
+    elif name != TINY and not name.startswith(f"{TINY}:"):
         folder = local_folder(name, "model.backbone", weights=True)
         load_published(model, read_weights(folder), str(folder))
 
@@ -133,7 +148,14 @@ def load_published(model: nn.Module, state: Mapping[str, Tensor], where: str) ->
         CheckpointError: a weight is missing, unknown, or of another shape.
     """
     own = model.state_dict()
-    renamed = {own_name(key, own): value for key, value in state.items() if key in own or not key.endswith(NOT_READ)}
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key not in own and key.endswith(NOT_READ):
+            continue
+        name = own_name(key, own)
+        if name in renamed and not torch.equal(renamed[name], value):
+            raise CheckpointError(f"{where}: {key} and another tensor are both {name} in the model, but they differ")
+        renamed[name] = value
     check_keys(own, renamed, where)
     model.load_state_dict(renamed)
 
@@ -147,7 +169,7 @@ def own_name(key: str, own: Mapping[str, Any]) -> str:
     bare = key.removeprefix("model.")
     for name in (key, bare, f"language_model.{bare}"):
         for shorter in (name, name.replace("language_model.model.", "language_model.", 1)):
-            for old, new in (("", ""), ("vision_model.", ""), ("vision_tower.", "vision_tower.vision_model.")):
+            for old, new in MOVED:
                 candidate = shorter.replace(old, new, 1) if old else shorter
                 if candidate in own:
                     return candidate

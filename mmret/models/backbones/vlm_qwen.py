@@ -11,18 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmret.errors import SampleError
-from mmret.models.backbones.vlm_family import Family, RowPictures
-
-SMALLEST_SIDE, SMALL_PX = 28, 56
-"""A picture with a side below 28 px is made 56 x 56 first, as the reference does."""
+from mmret.errors import ConfigError, SampleError
+from mmret.models.backbones.vlm_family import FRAMES_PER_SECOND, Family, Film, RowPictures
 
 
 class Qwen2VL(Family):
     """Qwen2-VL (Wang et al. 2024)."""
 
     SPECIAL = ("<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    PLACEHOLDER, VIDEO_PLACEHOLDER = "<|image_pad|>", "<|video_pad|>"
+    PLACEHOLDER = "<|image_pad|>"
+    VIDEO_PLACEHOLDER = VIDEO_TOKEN = "<|video_pad|>"
+    LIMITS = ("min_pixels", "max_pixels")
     MROPE = True
 
     @classmethod
@@ -63,26 +62,32 @@ class Qwen2VL(Family):
         from transformers import Qwen2VLImageProcessorPil
 
         settings.pop("image_processor_type", None)
-        low = limits.get("min_pixels") or settings.get("min_pixels")
-        high = limits.get("max_pixels") or settings.get("max_pixels")
-        if low and high:
-            settings |= {
-                "min_pixels": low,
-                "max_pixels": high,
-                "size": {"shortest_edge": low, "longest_edge": high},
-            }
-        return Qwen2VLImageProcessorPil(**settings)
+        # Old files say min_pixels and max_pixels, new ones size; transformers' class calls areas edges.
+        size = {**Qwen2VLImageProcessorPil.size, **settings.pop("size", {})}
+        low, high = settings.pop("min_pixels", None), settings.pop("max_pixels", None)
+        low = limits.get("min_pixels") or low or size["shortest_edge"]
+        high = limits.get("max_pixels") or high or size["longest_edge"]
+        if low > high:
+            raise ConfigError(f"model.min_pixels {low} is more than the backbone's or model.max_pixels {high}")
+        return Qwen2VLImageProcessorPil(**settings, size={"shortest_edge": low, "longest_edge": high})
 
     def pictures(self, images: Sequence[Image.Image]) -> RowPictures:
         """pixel_values [P, D] and image_grid_thw [n, 3] (frames, rows, columns of patches) of n pictures."""
         pixels, grid = self._patches(images)
         return RowPictures({"pixel_values": pixels, "image_grid_thw": grid}, self._places(grid))
 
-    def videos(self, videos: Sequence[Sequence[Image.Image]]) -> RowPictures:
-        """pixel_values_videos [P, D] and video_grid_thw [n, 3]; an odd last frame is shown twice."""
+    def videos(self, videos: Sequence[Film]) -> RowPictures:
+        """pixel_values_videos [P, D] and video_grid_thw [n, 3]; an odd last frame is shown twice.
+
+        Raises:
+            SampleError: frames of several sizes, or one that is too thin.
+        """
         pixels, grids = [], []
-        for frames in videos:
-            frames = [*frames, frames[-1]] if len(frames) % 2 else list(frames)
+        for film in videos:
+            frames = [*film.frames, film.frames[-1]] if len(film.frames) % 2 else [*film.frames]
+            if len({frame.size for frame in frames}) > 1:
+                sizes = ", ".join(sorted({"{} x {}".format(*frame.size) for frame in frames}))
+                raise SampleError(f"frames of one video have several sizes: {sizes}")
             patches, grid = self._patches(frames)
             # The processor shows a picture as two equal frames; of each, take one, and pair it with its neighbour.
             side = self.processor.patch_size
@@ -108,12 +113,13 @@ class Qwen2VL(Family):
         positions = torch.zeros(3, *ids.shape, dtype=torch.long, device=ids.device)
         for row in range(len(ids)):
             real = mask[row].bool()
-            grids = {token: iter(ragged[name][row].tolist()) for token, name in kinds.items() if name in ragged}
+            own = {name: rows[row] for name, rows in ragged.items()}
+            grids = {token: iter(self._grids(name, own)) for token, name in kinds.items() if name in own}
             tokens, parts, at, place = ids[row, real].tolist(), [], 0, 0
             while at < len(tokens):
                 if tokens[at] in grids:
-                    frames, height, width = next(grids[tokens[at]])
-                    steps = self._time_step(tokens[at]) * torch.arange(frames)
+                    frames, height, width, step = next(grids[tokens[at]])
+                    steps = step * torch.arange(frames)
                     merge = self.processor.merge_size
                     axes = steps.long(), torch.arange(height // merge), torch.arange(width // merge)
                     part = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
@@ -126,15 +132,16 @@ class Qwen2VL(Family):
             positions[:, row, real] = torch.cat(parts, 1).to(ids.device)
         return positions
 
-    def _time_step(self, token: int) -> int:
-        """Positions between one pair of frames and the next."""
-        return 1
+    def _grids(self, name: str, row: Mapping[str, Tensor]) -> list[tuple[int, int, int, float]]:
+        """Frames, rows and columns of patches of what stands together in a row, and positions from frame to frame."""
+        return [(frames, height, width, 1) for frames, height, width in row[name].tolist()]
 
     def _patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        # A picture narrower than a token becomes a square of two by two first (28 and 56 px), as the reference does.
+        side = self.processor.patch_size * self.processor.merge_size
         ready = []
         for image in map(self.square, images):
-            small = min(image.size) < SMALLEST_SIDE
-            ready.append(image.resize((SMALL_PX, SMALL_PX)) if small else image)
+            ready.append(image.resize((2 * side, 2 * side)) if min(image.size) < side else image)
             width, height = ready[-1].size
             if max(width, height) > 200 * min(width, height):
                 raise SampleError(f"a picture of {width} x {height} pixels: one side over 200 times the other")
@@ -148,9 +155,26 @@ class Qwen2VL(Family):
 class Qwen25VL(Qwen2VL):
     """Qwen2.5-VL (Bai et al. 2025): windows of attention in the vision tower; videos know the time."""
 
-    def _time_step(self, token: int) -> int:
-        # A pair of frames counts as a second, as in transformers where nobody says otherwise.
-        return self.config["vision_config"]["tokens_per_second"] if token == self.config["video_token_id"] else 1
+    def videos(self, videos: Sequence[Film]) -> RowPictures:
+        """Also second_per_grid_ts [n]: from one pair of frames to the next, on average."""
+        seen, pairs = super().videos(videos), []
+        for film in videos:
+            times = film.times
+            pairs.append(2 * (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 2 / FRAMES_PER_SECOND)
+        return RowPictures({**seen.tensors, "second_per_grid_ts": torch.tensor(pairs)}, seen.places)
+
+    def empty(self, name: str) -> Tensor:
+        """[0, D] patches, [0, 3] grids or [0] seconds."""
+        return torch.empty(0) if name == "second_per_grid_ts" else super().empty(name)
+
+    def _grids(self, name: str, row: Mapping[str, Tensor]) -> list[tuple[int, int, int, float]]:
+        found = super()._grids(name, row)
+        if name != "video_grid_thw":
+            return found
+        # Without times a pair of frames counts as a second, as in transformers.
+        seconds = row["second_per_grid_ts"].tolist() if "second_per_grid_ts" in row else [1.0] * len(found)
+        rate = self.config["vision_config"]["tokens_per_second"]
+        return [(*grid[:3], rate * apart) for grid, apart in zip(found, seconds)]
 
     @classmethod
     def _tiny_vision(cls) -> dict[str, Any]:

@@ -1,25 +1,20 @@
-"""Adapters through peft: put into a backbone, read from and written to peft's files, merged. Strict on every key."""
+"""Adapters through peft: what a `peft:` section means, putting adapters into a backbone and taking them out again."""
 
 from __future__ import annotations
 
-import json
-import logging
+import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmret.errors import CheckpointError, ConfigError
-from mmret.models.backbones.vlm import own_name
-from mmret.models.weights import check_keys, read_weights
+from mmret.errors import ConfigError
+from mmret.models.vlm2vec.quantize import dequantize
 
-logger = logging.getLogger(__name__)
-
-CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
-PREFIX = "base_model.model."
 NAME = "default"
+COPIES = f".modules_to_save.{NAME}"
+"""In names of whole modules that train beside the adapters."""
 LORA_DEFAULTS: dict[str, Any] = {
     "r": 8,
     "lora_alpha": 64,
@@ -39,6 +34,25 @@ LORA_DEFAULTS: dict[str, Any] = {
     ],
 }
 """VLM2Vec's: r of the released first version, targets of the second. Names are found by their ends."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "lora": LORA_DEFAULTS,
+    "dora": {**LORA_DEFAULTS, "use_dora": True},
+    "qlora": LORA_DEFAULTS,
+    # Its random matrices are drawn again from their seed: in a file they would be larger than all that trains.
+    "vera": {"target_modules": LORA_DEFAULTS["target_modules"], "save_projection": False},
+    # Liu et al. 2022 (Sec. 3.3): keys, values, and what enters the feed-forward's last layer.
+    "ia3": {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+    # Lester et al. 2021 (Sec. 3.2): beginning with words of the vocabulary.
+    "prompt_tuning": {"num_virtual_tokens": 20, "prompt_tuning_init": "SAMPLE_VOCAB"},
+}
+"""By type, what a `peft:` section leaves out."""
+OWN_NAMES = {"dora": "lora", "qlora": "lora"}
+"""Our types that are settings of one of peft's."""
+
+
+def kind_of(settings: Mapping[str, Any]) -> str:
+    """The type of a `peft:` section; "" without one."""
+    return str(settings.get("type", "")).lower()
 
 
 def peft_config(settings: Mapping[str, Any]) -> Any:
@@ -49,133 +63,94 @@ def peft_config(settings: Mapping[str, Any]) -> Any:
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
 
-    given = dict(settings)
-    kind = str(given.pop("type", "")).lower()
-    if kind in ("lora", "dora"):
-        given = {**LORA_DEFAULTS, **given, **({"use_dora": True} if kind == "dora" else {})}
+    kind = kind_of(settings)
+    given = {**DEFAULTS.get(kind, {}), **{key: value for key, value in settings.items() if key != "type"}}
     known = {type_.value.lower(): type_ for type_ in PeftType}
-    name = "lora" if kind == "dora" else kind
+    name = OWN_NAMES.get(kind, kind)
     if name not in known:
-        near = get_close_matches(name, [*known, "dora"], n=1)
+        near = get_close_matches(name, [*known, *OWN_NAMES], n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"model.peft.type: '{kind}'; want lora, dora or another of peft's types.{hint}")
+        raise ConfigError(
+            f"model.peft.type: '{kind}'; want lora, dora, qlora, vera, ia3, prompt_tuning or another of peft's.{hint}"
+        )
     cls = PEFT_TYPE_TO_CONFIG_MAPPING[known[name]]
     for key in given:
         if key not in cls.__dataclass_fields__:
             near = get_close_matches(key, cls.__dataclass_fields__, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"model.peft.{key}: {cls.__name__} has no such setting.{hint}")
-    return cls(**given)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Specified to not save vera_A")
+            return cls(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.peft: {error}") from error
 
 
 def inject(vlm: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Put fresh adapters into a backbone, in place.
+    """Put fresh adapters into a backbone, in place. Learnt tokens are no adapters of a module: see `soft_prompt.py`.
 
     Raises:
         ConfigError: a setting is wrong, or no module has one of the target names.
     """
     from peft import inject_adapter_in_model
+    from peft.tuners.vera import VeraModel
 
+    if kind_of(settings) == "prompt_tuning":
+        return
     config = peft_config(settings)
     if config.is_prompt_learning:
-        raise ConfigError(f"model.peft.type: {settings['type']} puts tokens before the prompt, which is not built yet")
+        raise ConfigError(
+            f"model.peft.type: {settings['type']} reaches into attention or computes its tokens; of the methods that "
+            "put something before the prompt only prompt_tuning is built"
+        )
     try:
-        inject_adapter_in_model(config, vlm, NAME)
+        if kind_of(settings) == "vera":  # its layers share two matrices; in this version peft injects it by its class
+            VeraModel(vlm, config, NAME)
+        else:
+            inject_adapter_in_model(config, vlm, NAME)
     except ValueError as error:
         raise ConfigError(f"model.peft: {error}") from error
+    for name, tensor in (*vlm.named_parameters(), *vlm.named_buffers()):
+        # In bfloat16 small updates get lost. Adapters cast their inputs; whole modules do not.
+        if f".{NAME}" in name and COPIES not in name:
+            tensor.data = tensor.data.float()
 
 
-def adapter_state(vlm: nn.Module) -> dict[str, Tensor]:
-    """The adapters' own tensors, by their names in the backbone."""
-    return {key: value for key, value in vlm.state_dict().items() if f".{NAME}" in key}
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """A `peft:` section that says what an adapter folder's adapter_config.json says.
-
-    Raises:
-        CheckpointError: there is none, or it holds a type of adapter that peft does not know.
-    """
-    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
-
-    path = folder / CONFIG
-    if not path.is_file():
-        raise CheckpointError(f"{folder} is no adapter: it has no {CONFIG}")
-    found = json.loads(path.read_text())
-    kind = str(found.get("peft_type", ""))
-    if kind not in PeftType.__members__:
-        raise CheckpointError(f"{path}: adapters of type '{kind}', which this peft does not know")
-    fields = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[kind]].__dataclass_fields__
-    outside = {"peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
-    ignored = sorted(key for key, value in found.items() if key not in fields and value)
-    if ignored:
-        logger.warning("%s: this peft does not know %s; they are left out", path, ", ".join(ignored))
-    kept = {key: value for key, value in found.items() if key in fields and key not in outside and value is not None}
-    return {"type": kind.lower(), **kept}
-
-
-def base_of(folder: Path) -> str:
-    """The backbone that an adapter was made for, as its configuration names it.
-
-    Raises:
-        CheckpointError: it names none.
-    """
-    name = json.loads((folder / CONFIG).read_text()).get("base_model_name_or_path")
-    if not name:
-        raise CheckpointError(f"{folder / CONFIG} names no base model; say which: load(folder, backbone=...)")
-    return name
-
-
-def load_adapter(vlm: nn.Module, folder: Path) -> None:
-    """Read an adapter's tensors into a backbone with adapters of its configuration; names of old transformers fit too.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape: an adapter for another base.
-    """
-    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if path is None:
-        raise CheckpointError(f"{folder} holds no adapter weights; expected one of {', '.join(WEIGHTS)}")
-    own = adapter_state(vlm)
-    renamed = {own_name(live_name(key), own): value for key, value in read_weights(path).items()}
-    check_keys(own, renamed, str(path))
-    vlm.load_state_dict(renamed, strict=False)
-
-
-def save_adapter(vlm: nn.Module, settings: Mapping[str, Any], base: str, folder: Path) -> None:
-    """Write peft's two files, with today's names of transformers' modules."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    config = peft_config(settings)
-    config.base_model_name_or_path, config.inference_mode = base, True
-    config.save_pretrained(str(folder))
-    state = {f"{PREFIX}model.{file_name(key)}": value for key, value in adapter_state(vlm).items()}
-    contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    save_file(contiguous, folder / WEIGHTS[0], metadata={"format": "pt"})
+def pattern(settings: Mapping[str, Any]) -> str:
+    """Regex of the parameters' names in a `VLM2Vec` that train with these adapters: theirs, and biases if asked for."""
+    biases = {"all": r"|bias$", "none": ""}.get(str(settings.get("bias", "none")), r"|base_layer\.bias$")
+    return rf"\.{NAME}(\.|$)|(^|\.)prompt\.vectors$" + biases
 
 
 def merge(vlm: nn.Module) -> None:
     """Put the adapters' effect into the weights and take the adapters out, in place."""
+    dequantize(vlm)
+    _take_out(vlm, keep_effect=True)
+
+
+def renew(vlm: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Fresh adapters instead of those that are there, by the weights that are there now (DoRA measures them)."""
+    _take_out(vlm, keep_effect=False)
+    inject(vlm, settings)
+
+
+def _take_out(vlm: nn.Module, keep_effect: bool) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 
-    for path, layer in [(path, m) for path, m in vlm.named_modules() if isinstance(m, BaseTunerLayer)]:
-        layer.merge(safe_merge=True)
+    for path, layer in list(vlm.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            if keep_effect:
+                layer.merge(safe_merge=True)
+            bare: Any = layer.get_base_layer()
+        elif isinstance(layer, ModulesToSaveWrapper):
+            bare = layer.modules_to_save[NAME] if keep_effect else layer.original_module
+        elif isinstance(layer, AuxiliaryTrainingWrapper):
+            raise ConfigError(f"model.peft: {type(layer).__name__} ({path}) cannot be merged")
+        else:
+            continue
         parent, _, name = path.rpartition(".")
-        setattr(vlm.get_submodule(parent), name, layer.get_base_layer())
-
-
-def live_name(key: str) -> str:
-    """A file's tensor name as it is in a live model: the adapter's name stands in it, the wrapper's prefix does not."""
-    key = key.removeprefix(PREFIX)
-    if f".{NAME}" in key:
-        return key
-    if key.endswith("magnitude_vector"):
-        return f"{key}.{NAME}.weight"
-    head, dot, last = key.rpartition(".")
-    return f"{head}.{NAME}.{last}" if dot and last in ("weight", "bias") else f"{key}.{NAME}"
-
-
-def file_name(key: str) -> str:
-    """The reverse of `live_name`."""
-    head, _, tail = key.rpartition(f".{NAME}")
-    return head if tail == "" or head.endswith("magnitude_vector") else f"{head}{tail}"
+        setattr(vlm.get_submodule(parent), name, bare)
+    if hasattr(vlm, "peft_config"):  # peft's note that there are adapters
+        del vlm.peft_config

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from mmret.errors import ConfigError
+from mmret.models.backbones.vlm_composed import COMPOSED, ComposedConfig
 
 CHOICES = {
     "positions": ("text_1d", "mrope"),
@@ -24,7 +25,9 @@ class VLM2VecConfig:
     name: str = "vlm2vec"
 
     backbone: str = MISSING
-    """Hub id, folder, `package:PACKAGE/FOLDER`, or `tiny` (`tiny:llava_next`, ...)."""
+    """Hub id, folder, `package:PACKAGE/FOLDER`, `composed`, or `tiny` (`tiny:llava_next`, ...)."""
+    composed: ComposedConfig | None = None
+    """The parts, where `backbone` is `composed`."""
     positions: str = "text_1d"
     """text_1d: every token counts one further, pictures' too, as all released VLM2Vec models were trained and measured;
     mrope: as the backbone was pretrained (Qwen's time, height and width)."""
@@ -32,28 +35,40 @@ class VLM2VecConfig:
     """left | right; null: as the backbone's published checkpoints."""
     max_length: int | None = None
     """Most tokens of a row; text beyond it is cut off, pictures never. null: no limit."""
+    dim: int | None = None
+    """Use the first so many numbers of each embedding, unit length again: for models trained with `matryoshka`, mostly
+    at load (`mmret.load(folder, dim=256)`); null: all."""
     square_px: int | None = None
     """First make every picture a square of this side (VLM2Vec 1: 1344); null: keep its shape."""
     min_pixels: int | None = None
     """Limits of a picture's area, for backbones that keep its shape; null: the backbone's own."""
     max_pixels: int | None = None
+    max_tiles: int | None = None
+    """Most tiles of a picture, the whole one not counted, for backbones that cut it up; null: the backbone's own."""
+    num_frames: int | None = 8
+    """Most frames of a video, spread evenly (VLM2Vec 2: 8); null: all."""
     dtype: str = "float32"
-    """float32 | bfloat16: of the weights. With bfloat16 let lr_scale train adapters only: small updates get lost."""
+    """float32 | bfloat16: of the weights. With bfloat16 train adapters only (they stay float32): small updates get
+    lost."""
     attention: str = "sdpa"
     """sdpa | eager | flash_attention_2"""
     gradient_checkpointing: bool = False
     """Keep no activations inside the backbone; about a third more computation. Smaller GradCache chunks come first."""
     peft: dict[str, Any] = field(default_factory=dict)
-    """Adapters: `type:` lora, dora or another of peft's, the rest as in peft's configuration of it; empty: none.
-    What trains says lr_scale: {"lora_": 1, ".*": 0} trains the adapters only."""
+    """Adapters: `type:` lora, dora, qlora, vera, ia3, prompt_tuning or another of peft's, the rest as in peft's
+    configuration of it; empty: none. Where there are some they train, and nothing else but the objectives (`train`)."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.composed, dict):  # from a checkpoint's config.json
+            self.composed = ComposedConfig(**self.composed)
+        if (self.backbone == COMPOSED) != (self.composed is not None):
+            raise ConfigError("model.composed names the parts of backbone: composed; give both or neither")
         for key, allowed in CHOICES.items():
             value = getattr(self, key)
             if value not in allowed:
                 words = ", ".join("null" if choice is None else choice for choice in allowed)
                 raise ConfigError(f"model.{key}: '{value}'; want one of {words}")
-        for key in ("max_length", "square_px", "min_pixels", "max_pixels"):
+        for key in ("max_length", "dim", "square_px", "min_pixels", "max_pixels", "max_tiles", "num_frames"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"model.{key} must be >= 1, got {value}")

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmret.errors import ConfigError, SampleError
 from mmret.models.backbones.tokenizer import TextTokenizer
-from mmret.models.backbones.vlm_family import Family, RowPictures
-from mmret.models.vlm2vec.prompt import compose
+from mmret.models.backbones.vlm_family import Family, Film, RowPictures
+from mmret.models.vlm2vec.prompt import compose, marked
 from mmret.types import Content, Inputs, Role
 
 Images = Sequence[Image.Image]
@@ -28,17 +30,27 @@ class VLM2VecProcessor:
         tokenizer: its own; adds a begin token where its files say so.
         padding: left | right.
         max_length: most tokens of a row; None: no limit.
+        num_frames: most frames of a video, spread evenly; None: all.
     """
 
-    def __init__(self, family: Family, tokenizer: TextTokenizer, padding: str, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        family: Family,
+        tokenizer: TextTokenizer,
+        padding: str,
+        max_length: int | None = None,
+        num_frames: int | None = None,
+    ) -> None:
         self.family, self.tokenizer, self.padding, self.max_length = family, tokenizer, padding, max_length
+        self.num_frames = num_frames
         self.pad_id = tokenizer.id_of(tokenizer.special["pad"]) or 0
-        number = tokenizer.id_of(family.PLACEHOLDER)
-        if number is None:
-            raise ConfigError(f"the tokenizer has no {family.PLACEHOLDER}; is it the backbone's own?")
-        self.image_id = number
-        video = family.VIDEO_PLACEHOLDER
-        self.video_id = None if video is None else tokenizer.id_of(video)
+        token = family.TOKEN or family.PLACEHOLDER
+        self.image_id = tokenizer.id_of(token)
+        if self.image_id is None and "{}" not in token:  # numbered ones become ids below 0
+            raise ConfigError(f"the tokenizer has no {token}; is it the backbone's own?")
+        self.video_id = None if family.VIDEO_TOKEN is None else tokenizer.id_of(family.VIDEO_TOKEN)
+        self.features: dict[str, Any] = {}
+        """Readers of what a frozen tower ("vision") made earlier; such pictures are not decoded."""
 
     def __call__(self, contents: Sequence[Content], role: Role) -> Inputs:
         """Rows of input_ids and attention_mask [B, L], and ragged pictures where a row has any.
@@ -46,24 +58,55 @@ class VLM2VecProcessor:
         Raises:
             SampleError: a picture does not decode, placeholders and pictures do not match, or a row is empty.
         """
-        prompts = [compose(content, self.family.PLACEHOLDER) for content in contents]
+        places = self.family.PLACEHOLDER, self.family.VIDEO_PLACEHOLDER
+        prompts = [compose(content, *places) for content in contents]
+        known = self._known(contents)
+        if known is not None:
+            return self._joined(prompts, known)
         images = [[self._decoded(image.decode()) for image in content.images] for content in contents]
-        return self.rows(prompts, images)
+        return self.rows(prompts, images, [self._films(content) for content in contents])
 
     def rows(
         self,
         prompts: Sequence[str],
         images: Sequence[Images],
-        videos: Sequence[Sequence[Images]] | None = None,
+        videos: Sequence[Sequence[Film]] | None = None,
     ) -> Inputs:
-        """The same from ready prompts, each row's pictures in order, and its videos, each a list of frames."""
-        ids, tensors = [], []
-        for row, prompt in enumerate(prompts):
-            pictures = self.family.pictures(images[row]) if images[row] else RowPictures({}, [])
-            films = videos[row] if videos else []
-            moving = self.family.videos(films) if films else RowPictures({}, [])
-            ids.append(self._expanded(prompt, pictures.places, moving.places))
-            tensors.append({**pictures.tensors, **moving.tensors})
+        """The same from ready prompts, each row's pictures in order, and its videos."""
+        none = RowPictures({}, [])
+        pictures = [self.family.pictures(row) if row else none for row in images]
+        moving = [self.family.videos(row) if row else none for row in videos] if videos else None
+        return self._joined(prompts, pictures, moving)
+
+    def tower_keys(self, contents: Sequence[Content], role: Role) -> dict[str, list[bytes | None]]:
+        """16 bytes per row that decide what the vision tower makes of its pictures; None: it has none."""
+        return {"vision": [self._vision_key(content) for content in contents]}
+
+    def _vision_key(self, content: Content) -> bytes | None:
+        if not content.images or content.video is not None:
+            return None
+        settings = f"{self.family.processor} {self.family.square_px}"
+        return blake2b(b"".join([settings.encode(), *(i.key for i in content.images)]), digest_size=16).digest()
+
+    def _known(self, contents: Sequence[Content]) -> list[RowPictures] | None:
+        """Features of all rows' pictures; None unless every picture was seen before."""
+        reader = self.features.get("vision")
+        keys = [self._vision_key(content) for content in contents]
+        moving = any(content.video is not None for content in contents)
+        if reader is None or moving or not all(key is None or key in reader for key in keys):
+            return None
+        return [
+            RowPictures({}, []) if key is None else self.family.seen(reader.get(key), len(content.images))
+            for key, content in zip(keys, contents)
+        ]
+
+    def _joined(
+        self, prompts: Sequence[str], pictures: Sequence[RowPictures], moving: Sequence[RowPictures] | None = None
+    ) -> Inputs:
+        moving = moving or [RowPictures({}, [])] * len(prompts)
+        rows = list(zip(prompts, pictures, moving))
+        ids = [self._expanded(prompt, still, film) for prompt, still, film in rows]
+        tensors = [_merged(still.tensors, film.tensors) for _, still, film in rows]
         names = sorted({name for row in tensors for name in row})
         ragged = {name: [row.get(name, self.family.empty(name)) for row in tensors] for name in names}
         return Inputs(self._padded(ids), ragged)
@@ -71,24 +114,51 @@ class VLM2VecProcessor:
     def _decoded(self, image: Image.Image) -> Image.Image:
         return image if image.mode == "RGB" else image.convert("RGB")
 
-    def _expanded(self, prompt: str, images: Sequence[int], videos: Sequence[int]) -> list[int]:
+    def _films(self, content: Content) -> list[Film]:
+        """A content's video, decoded where it is looked at."""
+        video = content.video
+        if video is None:
+            return []
+        places = video.places(self.num_frames)
+        frames = [self._decoded(video.frames[place].decode()) for place in places]
+        return [Film(frames, None if video.fps is None else [place / video.fps for place in places])]
+
+    def _expanded(self, prompt: str, still: RowPictures, film: RowPictures) -> list[int]:
         """Token ids of a prompt with every placeholder as often as its picture has tokens, cut to `max_length`."""
-        places = {self.image_id: iter(images), **({} if self.video_id is None else {self.video_id: iter(videos)})}
-        found = self.tokenizer.backend.encode(prompt).ids
-        for number, given in ((self.image_id, images), (self.video_id, videos)):
-            if number is not None and found.count(number) != len(given):
-                token = self.tokenizer.backend.id_to_token(number)
-                raise SampleError(f"{found.count(number)} placeholders {token} in '{prompt[:60]}', want {len(given)}")
+        family = self.family
+        text = marked(family.prompt(prompt), family.PLACEHOLDER, still)
+        text = marked(text, family.VIDEO_PLACEHOLDER, film)
+        for frame in range(text.count(family.PLACEHOLDER) if "{}" in family.PLACEHOLDER else 0):
+            number = len(still.places) + frame + 1  # a frame is the row's next picture
+            text = text.replace(family.PLACEHOLDER, family.PLACEHOLDER.format(number), 1)
+        found = family.prompt_ids(self.tokenizer, text)
+        images, videos = still.places, film.places
+        if self.video_id is None:
+            if videos and prompt.find(family.VIDEO_PLACEHOLDER) < prompt.rfind(family.PLACEHOLDER.partition("{")[0]):
+                raise SampleError(f"'{prompt[:60]}': this backbone reads a video behind the row's pictures only")
+            images, videos = [*images, *videos], []
+        for video, given in ((False, images), (True, videos)):
+            have = sum(self._is_place(number, video) for number in found)
+            if have != len(given):
+                token = family.VIDEO_TOKEN if video else family.TOKEN or family.PLACEHOLDER
+                raise SampleError(f"{have} placeholders {token} in '{prompt[:60]}', want {len(given)}")
+        places = {False: iter(images), True: iter(videos)}
         ids: list[int] = []
         for number in found:
-            ids.extend([number] * next(places[number]) if number in places else [number])
-        if self.max_length is not None and len(ids) > self.max_length:
-            if any(number in places for number in ids[self.max_length :]):
+            kind = next((video for video in places if self._is_place(number, video)), None)
+            ids.extend([number] if kind is None else [number] * next(places[kind]))
+        whole = bool(images) and not family.CUTS_PICTURE_ROWS
+        if self.max_length is not None and len(ids) > self.max_length and not whole:
+            if any(self._is_place(number, video) for number in ids[self.max_length :] for video in places):
                 raise SampleError(
                     f"max_length {self.max_length} would cut off a picture; this row has {len(ids)} tokens"
                 )
             ids = ids[: self.max_length]
         return ids
+
+    def _is_place(self, number: int, video: bool) -> bool:
+        """This id stands for features of a video, or of a picture."""
+        return number == self.video_id if video else number == self.image_id or number < 0
 
     def _padded(self, ids: Sequence[list[int]]) -> dict[str, Tensor]:
         rows = [torch.tensor(row, dtype=torch.long) for row in ids]
@@ -97,3 +167,9 @@ class VLM2VecProcessor:
             "input_ids": pad_sequence(rows, True, self.pad_id, padding_side=self.padding),
             "attention_mask": pad_sequence(masks, True, 0, padding_side=self.padding),
         }
+
+
+def _merged(still: dict[str, Tensor], film: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Where a video is a row of pictures, they stand behind the row's own."""
+    both = still.keys() & film.keys()
+    return {**still, **film, **{name: torch.cat([still[name], film[name]]) for name in both}}

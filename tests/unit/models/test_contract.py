@@ -7,6 +7,7 @@ import torch
 
 import mmret.models
 from mmret.models import MODELS, PreFLMR, VLM2VecConfig, VLMoConfig
+from mmret.models.backbones.vlm_table import FAMILIES
 from mmret.types import Content, Embeddings
 from tests.unit.models.toys import picture
 
@@ -26,21 +27,24 @@ DOCUMENTS = [
 PICTURES = [Content(images=(picture(seed, (40, 30)),), id=str(seed)) for seed in range(3)]
 CASES = {
     "preflmr": (PreFLMR.SIZES["tiny"], QUERIES, DOCUMENTS),
-    "vlm2vec": (VLM2VecConfig(backbone="tiny"), QUERIES, [*DOCUMENTS, *PICTURES]),
+    **{
+        f"vlm2vec/{kind}": (VLM2VecConfig(backbone=f"tiny:{kind}"), QUERIES, [*DOCUMENTS, *PICTURES])
+        for kind in FAMILIES
+    },
     "vlmo": (VLMoConfig(size="tiny", tokenizer="tiny", image_px=32), DOCUMENTS, PICTURES),
 }
-"""Entry of MODELS -> a configuration that needs no file beside the code, queries and documents it takes."""
+"""Entry of MODELS, and a backbone -> a configuration that needs no file beside the code, queries, documents."""
 
 
 def test_every_architecture_has_a_case():
-    assert CASES.keys() == MODELS.keys()
+    assert {name.partition("/")[0] for name in CASES} == MODELS.keys()
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
     torch.manual_seed(1)
     config, queries, documents = CASES[request.param]
-    model = MODELS[request.param].from_config(config).eval()
+    model = MODELS[request.param.partition("/")[0]].from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

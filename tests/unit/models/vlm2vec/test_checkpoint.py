@@ -175,13 +175,6 @@ def test_another_adapter_method_of_pefts_works_by_its_name():
     assert any("hada" in name for name, _ in model.named_parameters())
 
 
-@pytest.mark.parametrize("kind", ["vera", "prompt_tuning"])
-def test_methods_that_need_more_than_a_module_are_refused(kind):
-    settings = {"vera": {"target_modules": ["q_proj"]}, "prompt_tuning": {"num_virtual_tokens": 2}}[kind]
-    with pytest.raises(ConfigError, match=r"model\.peft"):
-        VLM2Vec.from_config(VLM2VecConfig(backbone="tiny", peft={"type": kind, **settings}))
-
-
 def test_a_stage_that_adds_adapters_starts_from_the_stage_before():
     model = VLM2Vec(VLM2VecConfig(backbone="tiny", peft=LORA))
     key = "vlm.language_model.layers.0.self_attn.q_proj.base_layer.weight"

@@ -6,12 +6,15 @@ from PIL import Image
 
 from mmret.errors import ConfigError
 from mmret.models import VLM2Vec, VLM2VecConfig
+from mmret.models.backbones.vlm_family import Film
+from mmret.models.backbones.vlm_table import FAMILIES
 from mmret.objectives import ITC, ITCConfig, Step
 from mmret.ops.grad_cache import CachedEncoding, row_lengths, token_chunks
 from mmret.types import Batch, Content, Embeddings
 from tests.unit.models.toys import picture
 
-KINDS = ["qwen2_vl", "qwen2_5_vl", "llava_next"]
+KINDS = list(FAMILIES)
+QWENS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 CONTENTS = [
     Content("which flag is this", (picture(1, (60, 90)),)),
     Content("red"),
@@ -34,7 +37,7 @@ def vectors(model, contents):
         return model.encode_query(model.processor(contents, "query")).vectors
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not FAMILIES[kind].WIDTH_COUNTS])
 def test_padding_side_changes_nothing(kind):
     model = model_of(kind)
     left = vectors(model, CONTENTS)
@@ -50,7 +53,7 @@ def test_a_picture_before_a_text_row_is_not_mistaken_for_another(kind):
     assert torch.allclose(forward, backward.flip(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", QWENS)
 def test_mrope_moves_rows_with_pictures_and_no_others(kind):
     plain, mrope = model_of(kind), model_of(kind, positions="mrope")
     ours, theirs = vectors(plain, CONTENTS), vectors(mrope, CONTENTS)
@@ -58,12 +61,12 @@ def test_mrope_moves_rows_with_pictures_and_no_others(kind):
         assert torch.allclose(ours[row], theirs[row], atol=1e-5) == (not content.images)
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", QWENS)
 def test_mrope_is_the_librarys_where_the_library_can(kind):
     model = model_of(kind, positions="mrope")
-    frames = [Image.new("RGB", (56, 84), colour) for colour in ("red", "blue", "green", "red")]
+    frames = [Image.new("RGB", (64, 96), colour) for colour in ("red", "blue", "green", "red")]
     prompts = ["a <|image_pad|> which", "red", "<|video_pad|> what <|image_pad|>"]
-    inputs = model.processor.rows(prompts, [frames[:1], [], frames[1:2]], [[], [], [frames]])
+    inputs = model.processor.rows(prompts, [frames[:1], [], frames[1:2]], [[], [], [Film(frames)]])
     ids, mask = inputs.dense["input_ids"], inputs.dense["attention_mask"]
     types = (ids == model.processor.image_id).int() + 2 * (ids == model.processor.video_id).int()
     grids = {name: torch.cat(list(inputs.ragged[name])) for name in ("image_grid_thw", "video_grid_thw")}
@@ -71,9 +74,16 @@ def test_mrope_is_the_librarys_where_the_library_can(kind):
     assert torch.equal(model.family.mrope(ids, mask, inputs.ragged), theirs)
 
 
-def test_mrope_is_refused_where_positions_have_one_axis():
-    with pytest.raises(ConfigError, match="a llava_next model has one axis"):
-        vectors(model_of("llava_next", positions="mrope"), CONTENTS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in QWENS])
+def test_mrope_is_refused_where_positions_have_one_axis(kind):
+    with pytest.raises(ConfigError, match=f"a {kind} model has one axis"):
+        model_of(kind, positions="mrope")
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "paligemma"])
+def test_attention_that_cannot_look_ahead_is_refused_where_the_model_does(kind):
+    with pytest.raises(ConfigError, match=f"flash_attention_2 .* a {kind} model's"):
+        model_of(kind, attention="flash_attention_2")
 
 
 def test_text_positions_count_real_tokens_only():
@@ -105,6 +115,14 @@ def test_gradient_in_chunks_by_tokens_is_the_whole_batchs(kind):
     for name, parameter in model.named_parameters():
         if name in whole:
             assert float((parameter.grad - whole[name]).abs().max()) <= 1e-5 * largest, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_reaches_the_first_layer_of_the_tower(kind):
+    model = model_of(kind).train()
+    model.encode_query(model.processor(CONTENTS[:2], "query")).vectors[0, 0].backward()
+    first = next(name for name, _ in model.named_parameters() if "patch_embed" in name and name.endswith("weight"))
+    assert float(model.get_parameter(first).grad.abs().max()) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
