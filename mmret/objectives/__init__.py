@@ -5,9 +5,11 @@ from mmret.objectives.distill import KLDistillation, KLDistillationConfig, Margi
 from mmret.objectives.hard_negative import HardNegative, HardNegativeConfig
 from mmret.objectives.itc import ITC, ITCConfig
 from mmret.objectives.itm import ITM, ITMConfig
+from mmret.objectives.mim import MIM, MIMConfig
 from mmret.objectives.mlm import MLM, MLMConfig
 from mmret.objectives.objective import LossOutput, Objective
 from mmret.objectives.step import Step
+from mmret.objectives.store import load_objectives, save_objectives, stored_state
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "classify": Classify,
@@ -16,6 +18,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "itm": ITM,
     "kl_distillation": KLDistillation,
     "margin_mse": MarginMSE,
+    "mim": MIM,
     "mlm": MLM,
 }
 """What `name:` in a recipe's objective section may say."""
@@ -23,6 +26,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "ITC",
     "ITM",
+    "MIM",
     "MLM",
     "OBJECTIVES",
     "Classify",
@@ -34,9 +38,13 @@ __all__ = [
     "KLDistillation",
     "KLDistillationConfig",
     "LossOutput",
+    "MIMConfig",
     "MLMConfig",
     "MarginMSE",
     "MarginMSEConfig",
     "Objective",
     "Step",
+    "load_objectives",
+    "save_objectives",
+    "stored_state",
 ]

@@ -47,7 +47,7 @@ class KLDistillation(Objective):
 
     Config = KLDistillationConfig
     config: KLDistillationConfig
-    needs = frozenset((Need.NEGATIVES,))
+    needs = frozenset({Need.DOCUMENT, Need.NEGATIVES})
 
     def forward(self, step: Step) -> LossOutput:
         """The loss of one step; metrics: share of queries whose best document the teacher puts first too."""
@@ -85,7 +85,7 @@ class MarginMSE(Objective):
 
     Config = MarginMSEConfig
     config: MarginMSEConfig
-    needs = frozenset((Need.NEGATIVES,))
+    needs = frozenset({Need.DOCUMENT, Need.NEGATIVES})
 
     def forward(self, step: Step) -> LossOutput:
         """The loss of one step; metrics: share of pairs that the student orders as the teacher does."""

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from mmret.errors import ConfigError
 from mmret.objectives.objective import LossOutput, Objective
 from mmret.objectives.step import Step
+from mmret.types import Need
 
 
 @dataclass
@@ -35,6 +36,7 @@ class HardNegative(Objective):
 
     Config = HardNegativeConfig
     config: HardNegativeConfig
+    needs = frozenset({Need.DOCUMENT})
 
     def forward(self, step: Step) -> LossOutput:
         """The loss of one step; metrics: share of queries whose positive scores highest."""

@@ -56,7 +56,7 @@ class ITM(Objective):
 
     Config = ITMConfig
     config: ITMConfig
-    needs = frozenset({Need.PAIR})
+    needs = frozenset({Need.PAIR, Need.DOCUMENT})
 
     def __init__(self, config: ITMConfig, width: int) -> None:
         super().__init__(config)

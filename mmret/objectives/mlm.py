@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu
 
@@ -16,7 +15,7 @@ from mmret.errors import ConfigError
 from mmret.models.retriever import PairEncoder
 from mmret.objectives.objective import LossOutput, Objective
 from mmret.objectives.step import Step
-from mmret.ops import rank_and_world
+from mmret.ops import mean_over_ranks
 from mmret.types import Need
 
 
@@ -71,16 +70,13 @@ class MLM(Objective):
         logits, wanted = self.logits(states[chosen]).float(), labels[chosen]
         total = cross_entropy(logits, wanted, reduction="sum") if len(wanted) else logits.sum() * 0
         count = torch.tensor(float(len(wanted)), device=labels.device)
-        own = count.clone()
-        _, world = rank_and_world()
-        if self.config.average == "global" and world > 1:
-            dist.all_reduce(count)
-            count = count / world  # DDP takes the mean over ranks
         metrics = {
-            "accuracy": (logits.detach().argmax(1) == wanted).float().sum() / own.clamp_min(1),
-            "masked_tokens": own / len(labels),
+            "accuracy": (logits.detach().argmax(1) == wanted).float().sum() / count.clamp_min(1),
+            "masked_tokens": count / len(labels),
         }
-        return LossOutput(total / (count if self.config.average == "global" else own).clamp_min(1 / world), metrics)
+        return LossOutput(
+            mean_over_ranks(total, count) if self.config.average == "global" else total / count.clamp_min(1), metrics
+        )
 
     def logits(self, states: Tensor) -> Tensor:
         """[..., H] -> [..., V]."""

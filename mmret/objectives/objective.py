@@ -41,6 +41,13 @@ class Objective(nn.Module, ABC):
         """
         return cls(config)
 
+    def prepare(self) -> None:
+        """Open what the loss reads beside the model, before training begins; default: nothing.
+
+        Raises:
+            ConfigError: it is not here, or is not for this model.
+        """
+
     @abstractmethod
     def forward(self, step: Step) -> LossOutput:
         """The loss of one step."""

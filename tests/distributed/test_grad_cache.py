@@ -1,17 +1,20 @@
 """GradCache's gradient is the full batch's, for any chunks on 1, 2 and 4 ranks, with one all-reduce a step."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.distributed as dist
 
-from mmret.objectives import Step
+from mmret.objectives import HardNegativeConfig, ITCConfig, Step
 from mmret.ops import average_gradients
 from mmret.ops.grad_cache import fixed_chunks, row_lengths, token_chunks
 from mmret.recipe.schema import GradCacheConfig
 from mmret.training.contrastive import ContrastiveModule
+from mmret.training.module import RetrievalModule
 from mmret.types import Batch, Embeddings, Inputs
 from tests.processes import run_processes
-from tests.unit.training.toy_towers import NUM_DOCUMENTS, TwoTowers, batch_of, fit, stage_of
+from tests.unit.training.toy_towers import NUM_DOCUMENTS, QUERIES, TwoTowers, batch_of, fit, stage_of
 
 pytestmark = pytest.mark.dist
 
@@ -19,6 +22,7 @@ CHUNKS = [{"chunk_size": 1}, {"chunk_size": 3}, {"chunk_size": 7}, {"tokens_per_
 CASES = [
     *((late_interaction, 0.4, chunks) for late_interaction in (False, True) for chunks in CHUNKS),
     *((late_interaction, 0.0, {"chunk_size": 3}) for late_interaction in (False, True)),
+    *((late_interaction, 0.4, {"chunk_size": 2, "keep_graph": "auto"}) for late_interaction in (False, True)),
 ]
 
 
@@ -102,6 +106,42 @@ def test_cached_gradient_is_the_full_batchs_with_one_reduction_a_step(world):
             assert difference <= 1e-6, f"rank {rank} of {world}, {case}: {difference}"
             assert reductions == (0 if world == 1 else 1), f"rank {rank} of {world}, {case}"
             assert behind_our_back == 0, f"rank {rank} of {world}, {case}"
+
+
+COUNTS = [2, 1, 1, 1, 2, 2, 1, 2]
+LOSSES = [
+    ITCConfig(temperature=0.1, learn_temperature=True, mask_margin=0.2, hardness=2.0, matryoshka=[2, 4]),
+    HardNegativeConfig(),
+]
+
+
+def ragged_batch(rank, world):
+    """This rank's queries with one or two documents each: ranks encode different numbers of rows."""
+    batch, per_rank = batch_of(rank, world), QUERIES // world
+    counts = COUNTS[rank * per_rank : (rank + 1) * per_rank]
+    there = [NUM_DOCUMENTS * i + k for i, count in enumerate(counts) for k in range(count)]
+    return replace(batch, document=batch.document.select(there), document_counts=torch.tensor(counts))
+
+
+def ragged(rank, world, cache):
+    """Gradients of each loss on this rank."""
+    found = []
+    for late_interaction in (False, True):
+        for loss in LOSSES:
+            stage = replace(stage_of(late_interaction, cache), objectives={"loss": loss})
+            module = (RetrievalModule if cache is None else ContrastiveModule)(TwoTowers(late_interaction), stage)
+            seen, _ = fit(module, [ragged_batch(rank, world)], rank, world)
+            found.append(torch.cat([g.flatten() for g in seen.gradients[0]]))
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_rows_with_fewer_documents_have_the_gradient_of_one_rank(world):
+    whole = ragged(0, 1, None)
+    cache = GradCacheConfig(chunk_size=3, keep_graph="auto", memory_gb=1e-6)
+    for rank, found in enumerate(run_processes(ragged, world, world, cache)):
+        for ours, reference in zip(found, whole):
+            assert float((ours - reference).norm() / reference.norm()) <= 1e-6, f"rank {rank} of {world}"
 
 
 def uneven(rank, bucket_bytes):
