@@ -26,11 +26,24 @@ def chance_reciprocal_rank(counting: Tensor, documents: int, depth: int) -> Tens
     return (first_here / places).sum(1)
 
 
-def chance_ndcg(counting: Tensor, documents: int, k: int) -> Tensor:
-    """[Q] expected nDCG: each place counts with probability R / N."""
+def chance_ndcg(counting: Tensor, documents: int, k: int, grades: Tensor | None = None) -> Tensor:
+    """[Q] expected nDCG: each place counts with probability R / N, or gains the mean grade of the N documents.
+
+    Args:
+        grades: [Q, G] of the documents that count, falling, then 0; None: each is worth 1.
+    """
     discount = 1 / torch.arange(2, k + 2, dtype=torch.float64, device=counting.device).log2()
-    best = discount.cumsum(0)[counting.clamp(max=k) - 1]
-    return counting.double() / documents * discount[: min(k, documents)].sum() / best
+    if grades is None:
+        total, best = counting.double(), discount.cumsum(0)[counting.clamp(max=k) - 1]
+    else:
+        total, best = grades.sum(1), best_gain(grades, k)
+    return total / documents * discount[: min(k, documents)].sum() / best
+
+
+def best_gain(grades: Tensor, k: int) -> Tensor:
+    """[Q] discounted gain of grades [Q, G] in falling order, of the first k."""
+    discount = 1 / torch.arange(2, k + 2, dtype=torch.float64, device=grades.device).log2()
+    return (grades[:, :k] * discount[: grades.shape[1]]).sum(1)
 
 
 def _all_missed(counting: Tensor, documents: int, depth: int) -> Tensor:

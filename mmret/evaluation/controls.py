@@ -6,14 +6,18 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from PIL import Image
+
 from mmret.errors import ConfigError
 from mmret.evaluation.split import QuerySplit
-from mmret.types import Content
+from mmret.types import Content, EncodedImage
 
 NO_QUESTION = "?"
 """Stands for the question in `image_only`: processors want some text, and this one asks nothing."""
 
 SHUFFLE_SEED = 0
+
+_GREY = EncodedImage.of(Image.new("RGB", (32, 32), (128, 128, 128)), "grey")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,18 @@ class QuestionOnly:
     split: QuerySplit
 
     def __call__(self, row: int) -> Content:
-        return replace(self.split.content(row), images=())
+        return replace(self.split.content(row), images=(), video=None)
+
+
+@dataclass(frozen=True)
+class GreyImages:
+    """Queries whose images are all grey: heads that read text and image together cannot do without one."""
+
+    split: QuerySplit
+
+    def __call__(self, row: int) -> Content:
+        content = self.split.content(row)
+        return replace(content, images=(_GREY,) * len(content.images))
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,13 @@ class ShuffledImages:
         return content if donor == row else replace(content, images=self.split.content(donor).images)
 
 
+def question_only(split: QuerySplit) -> Callable[[int], Content]:
+    """No images to search with, grey ones to classify."""
+    return GreyImages(split) if split.benchmark.classifies else QuestionOnly(split)
+
+
 QUERY_CONTROLS: dict[str, Callable[[QuerySplit], Callable[[int], Content]]] = {
-    "question_only": QuestionOnly,
+    "question_only": question_only,
     "image_only": ImageOnly,
     "shuffled_images": ShuffledImages.of,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,20 @@ class Track(Protocol):
 def untracked(items: Iterable[Any], what: str, total: int | None = None) -> Iterator[Any]:
     """No progress shown."""
     yield from items
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate; nothing here changes a number."""
+
+    batch_size: int = 64
+    """Rows encoded at once."""
+    device: torch.device | str | None = None
+    """Where to; None: where the model is. It goes back afterwards."""
+    num_workers: int = 0
+    """Loader processes that read and decode; 0: in this one."""
+    track: Track = untracked
+    """Shows progress."""
 
 
 @contextmanager
@@ -73,16 +88,34 @@ def encode(
     Yields:
         rows [B] int64 and their embeddings, without tokens that are masked in the whole batch.
     """
+    encoder = model.encode_query if role == "query" else model.encode_document
+    what = "queries" if role == "query" else "documents"
+    for batch, inputs in read(
+        model, content, rows, role, f"encode {what}", batch_size=batch_size, num_workers=num_workers, track=track
+    ):
+        yield batch, compact(encoder(inputs))
+
+
+def read(
+    model: Retriever,
+    content: Callable[[int], Content],
+    rows: Sequence[int],
+    role: Role,
+    what: str,
+    *,
+    batch_size: int,
+    num_workers: int,
+    track: Track,
+) -> Iterator[tuple[Tensor, Inputs]]:
+    """This rank's batches, on the model's device: rows [B] int64 and what the model reads of them."""
     rank, world = rank_and_world()
     batches = [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
     batches = batches[rank::world]
     data = _Batches(content, batches, model.processor, role)
     loader = DataLoader(data, batch_size=None, num_workers=num_workers, generator=torch.Generator())
-    encoder = model.encode_query if role == "query" else model.encode_document
     device = device_of(model)
-    what = "queries" if role == "query" else "documents"
-    for batch, inputs in zip(batches, track(loader, f"encode {what}", len(batches))):
-        yield torch.tensor(batch), compact(encoder(inputs.to(device)))
+    for batch, inputs in zip(batches, track(loader, what, len(batches))):
+        yield torch.tensor(batch), inputs.to(device)
 
 
 def encode_all_queries(

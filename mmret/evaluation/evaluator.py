@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from mmret.errors import ConfigError
 from mmret.evaluation.benchmark import Benchmark
+from mmret.evaluation.classification import by_majority, untrained_heads
 from mmret.evaluation.controls import QUERY_CONTROLS, control_contents
-from mmret.evaluation.encode import Track, untracked
-from mmret.evaluation.measure import ModelEvaluator, Settings, by_chance
+from mmret.evaluation.encode import Settings, Track, untracked
+from mmret.evaluation.measure import ModelEvaluator, by_chance
+from mmret.evaluation.rerank import Reranker, check_rerank
 from mmret.evaluation.result import Evaluation
 from mmret.models import Retriever, load
+from mmret.objectives.store import load_objectives
+from mmret.recipe.rerank import RerankConfig
 from mmret.types import Content, Role
 
 logger = logging.getLogger(__name__)
@@ -54,38 +60,50 @@ class Evaluator:
         self,
         model: Retriever,
         *,
+        objectives: nn.ModuleDict | None = None,
         controls: bool = False,
         untrained: Retriever | Callable[[], Retriever] | None = None,
     ) -> dict[str, float]:
         """Metrics by name ("flags/heldout/recall@1"); see `measure`."""
-        return self.measure(model, controls=controls, untrained=untrained).metrics
+        return self.measure(model, objectives=objectives, controls=controls, untrained=untrained).metrics
 
     def measure(
         self,
         model: Retriever,
         *,
+        objectives: nn.ModuleDict | None = None,
         controls: bool = False,
         untrained: Retriever | Callable[[], Retriever] | None = None,
+        rerank: RerankConfig | None = None,
     ) -> Evaluation:
         """Evaluate the model as it is now; each corpus is encoded once and serves all splits and controls.
 
         Args:
+            objectives: the heads that the model was trained with, by their names in the recipe; None: it has none.
             controls: measure the controls that the benchmarks name too.
             untrained: for the control of that name: the same model before training, or what builds it. None: left out.
+            rerank: measure each split a second time, its best documents sorted anew by an itm head of `objectives`.
 
         Raises:
-            ConfigError: a control does not fit the queries of a split.
+            ConfigError: a control does not fit the queries of a split, re-ranking fits not the model or a split, or
+                `objectives` has not the head that a classification asks for.
             SampleError: a sample is broken, or names a document that the corpus does not have.
         """
-        trained, before = ModelEvaluator(model, self.settings), None
+        trained, before = ModelEvaluator(model, self.settings, objectives), None
+        reranker = None if rerank is None else Reranker(model, trained.objectives, rerank, self.settings)
+        self.check_rerank(rerank)
         results, seconds = [], {}
         for benchmark, splits in self.benchmarks:
             start = time.monotonic()
             for split in splits:
                 results.append(trained(benchmark, split))
+                if reranker is not None and not benchmark.classifies:
+                    results.append(reranker(results[-1]))
                 for control in benchmark.spec.controls if controls and split in benchmark.spec.control_splits else ():
                     if control == "chance":
                         results.append(by_chance(benchmark, split))
+                    elif control == "majority":
+                        results.append(by_majority(benchmark.split(split)))
                     elif control != "untrained":
                         results.append(trained(benchmark, split, control))
                     elif untrained is None:
@@ -93,7 +111,7 @@ class Evaluator:
                     else:
                         if before is None:
                             fresh = untrained if isinstance(untrained, Retriever) else untrained()
-                            before = ModelEvaluator(fresh, self.settings)
+                            before = ModelEvaluator(fresh, self.settings, untrained_heads(objectives, fresh))
                         results.append(before(benchmark, split, control))
             seconds[benchmark.spec.name] = time.monotonic() - start
         evaluation = Evaluation(tuple(results), seconds)
@@ -113,6 +131,32 @@ class Evaluator:
                 wanted = benchmark.spec.controls if split in benchmark.spec.control_splits else ()
                 for control in (None, *(control for control in wanted if control in QUERY_CONTROLS)):
                     control_contents(benchmark.split(split), control)
+
+    def check_rerank(self, rerank: RerankConfig | None) -> None:
+        """See that every split can be re-ranked, if that is wanted.
+
+        Raises:
+            ConfigError: as `rerank.check_rerank`.
+        """
+        if rerank is not None:
+            for benchmark, splits in self.benchmarks:
+                for split in () if benchmark.classifies else splits:
+                    check_rerank(benchmark, split, rerank)
+
+    def leave_out_headless(self, objectives: nn.ModuleDict, retrieves: bool = True) -> None:
+        """Forget the classifications whose head is not among `objectives`: an earlier stage has not got it yet.
+
+        Args:
+            retrieves: False: the stage's model has no retrieval heads either.
+        """
+        headless = [
+            benchmark.spec.name
+            for benchmark, _ in self.benchmarks
+            if (benchmark.spec.objective not in objectives if benchmark.classifies else not retrieves)
+        ]
+        self.benchmarks = [(b, splits) for b, splits in self.benchmarks if b.spec.name not in headless]
+        if headless:
+            logger.info("not measured in this stage, which has not their heads: %s", ", ".join(headless))
 
     def wants(self, control: str) -> bool:
         """Whether any split that is measured names the control."""
@@ -134,7 +178,7 @@ class Evaluator:
                 for content in kinds:
                     for row in range(len(queries)):
                         yield "query", content(row)
-            for row in range(len(benchmark.corpus)):
+            for row in range(0 if benchmark.classifies else len(benchmark.corpus)):
                 yield "document", benchmark.corpus.content(row)
 
 
@@ -144,13 +188,20 @@ def evaluate_checkpoint(
     *,
     controls: bool = True,
     untrained: Retriever | Callable[[], Retriever] | None = None,
+    rerank: RerankConfig | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """`Evaluator.measure` on a model that `mmret.models.load` opens: what `mmret evaluate` does.
+    """`Evaluator.measure` on a model that `mmret.models.load` opens, with its heads: what `mmret evaluate` does.
+
+    Args:
+        overrides: settings of the model to change while loading.
 
     Raises:
         CheckpointError: the folder holds no model, or an incomplete one.
     """
-    return evaluator.measure(load(folder), controls=controls, untrained=untrained)
+    model, inner = load(folder, **(overrides or {})), Path(folder) / "model"
+    objectives = load_objectives(inner if inner.is_dir() else folder, model)  # a stage's folder holds its model's
+    return evaluator.measure(model, objectives=objectives, controls=controls, untrained=untrained, rerank=rerank)
 
 
 def _choose(targets: Sequence[str]) -> list[tuple[Benchmark, list[str]]]:

@@ -15,16 +15,20 @@ from mmret.ops import rank_and_world
 
 
 def judge(split: QuerySplit, rows: Tensor) -> Judged:
-    """Which places of the rankings `rows` [Q, R] are right."""
+    """Which places of the rankings `rows` [Q, R] are right; -1 is an empty place."""
     relevant = torch.zeros(rows.shape, dtype=torch.bool)
+    gains = None if split.grades is None else torch.zeros(rows.shape, dtype=torch.float64)
     for number, (query, places) in enumerate(zip(split.queries, rows.tolist())):
-        wanted = set(query.relevant)
-        relevant[number] = torch.tensor([row in wanted for row in places])
+        worth = dict(zip(query.relevant, query.grades or [1.0] * len(query.relevant)))
+        relevant[number] = torch.tensor([row in worth for row in places])
+        if gains is not None:
+            gains[number] = torch.tensor([worth.get(row, 0.0) for row in places])
+    graded = {"gains": gains, "grades": split.grades}
     depth = split.benchmark.answer_depth
     if not (depth and split.has_answers.any()):
-        return Judged(relevant, split.num_relevant)
+        return Judged(relevant, split.num_relevant, **graded)
     answered = find_answers(split.answers, rows[:, :depth], split.benchmark.corpus.text)
-    return Judged(relevant, split.num_relevant, answered, split.has_answers)
+    return Judged(relevant, split.num_relevant, answered, split.has_answers, **graded)
 
 
 def first_places(judged: Judged) -> Tensor:

@@ -22,6 +22,10 @@ class Judged:
     """[Q, R'] bool: the text at this place contains an answer; None: no query has answers."""
     has_answers: Tensor | None = None
     """[Q] bool: the query has answers to look for."""
+    gains: Tensor | None = None
+    """[Q, R] float64: grade of the document at this place; None: all relevant documents are worth 1."""
+    grades: Tensor | None = None
+    """[Q, G] float64: grades of all documents that answer the query, falling, then 0; goes with `gains`."""
 
     def __len__(self) -> int:
         return len(self.relevant)
@@ -33,6 +37,8 @@ class Judged:
             self.num_relevant[rows],
             None if self.answered is None else self.answered[rows],
             None if self.has_answers is None else self.has_answers[rows],
+            None if self.gains is None else self.gains[rows],
+            None if self.grades is None else self.grades[rows],
         )
 
     def to(self, device: torch.device | str) -> Judged:
@@ -42,6 +48,8 @@ class Judged:
             self.num_relevant.to(device),
             None if self.answered is None else self.answered.to(device),
             None if self.has_answers is None else self.has_answers.to(device),
+            None if self.gains is None else self.gains.to(device),
+            None if self.grades is None else self.grades.to(device),
         )
 
 
@@ -50,7 +58,7 @@ class Pool:
     """What a ranking by lot is drawn from, for Q queries."""
 
     documents: int
-    """Documents in the corpus."""
+    """Documents that each of these queries ranks."""
     depth: int
     """Places retrieved."""
     num_relevant: Tensor
@@ -59,3 +67,5 @@ class Pool:
     """[Q] int64: documents whose text contains an answer; None: no query has answers."""
     has_answers: Tensor | None = None
     """[Q] bool: the query has answers to look for."""
+    grades: Tensor | None = None
+    """[Q, G] float64: grades of the documents that answer the query, falling, then 0; None: each is worth 1."""

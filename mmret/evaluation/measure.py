@@ -5,44 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmret.evaluation.answers import count_answering
 from mmret.evaluation.benchmark import Benchmark
+from mmret.evaluation.classification import class_by_chance, classify
 from mmret.evaluation.controls import control_contents
-from mmret.evaluation.encode import Track, encode, encode_all_queries, evaluating, untracked
+from mmret.evaluation.encode import Settings, encode, encode_all_queries, evaluating
 from mmret.evaluation.judge import expected, first_places, judge, means, per_query
 from mmret.evaluation.judged import Pool
 from mmret.evaluation.result import SplitResult
-from mmret.index import search
+from mmret.evaluation.split import QuerySplit
+from mmret.index import rank_lists, search
 from mmret.models.retriever import Retriever
 from mmret.types import Embeddings
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to evaluate; nothing here changes a number."""
-
-    batch_size: int = 64
-    """Rows encoded at once."""
-    device: torch.device | str | None = None
-    """Where to; None: where the model is. It goes back afterwards."""
-    num_workers: int = 0
-    """Loader processes that read and decode; 0: in this one."""
-    track: Track = untracked
-    """Shows progress."""
 
 
 class ModelEvaluator:
     """One model as it is now, on one split after the other. Make a new one when the weights have changed."""
 
-    def __init__(self, model: Retriever, settings: Settings | None = None):
+    def __init__(self, model: Retriever, settings: Settings | None = None, objectives: nn.ModuleDict | None = None):
         self.model, self.settings = model, settings or Settings()
+        self.objectives = nn.ModuleDict() if objectives is None else objectives
         self._corpora: dict[str, EncodedCorpus] = {}
 
     def __call__(self, benchmark: Benchmark, split: str, control: str | None = None) -> SplitResult:
         """Measure a split, as it is or under a control ("untrained": this model is the untrained one)."""
         questions = benchmark.split(split)
+        if benchmark.classifies:
+            return classify(self.model, self.objectives, questions, control, self.settings)
         s = self.settings
         with evaluating(self.model, s.device) as device:
             queries = encode_all_queries(
@@ -54,12 +45,12 @@ class ModelEvaluator:
                 track=s.track,
             )
             corpus = self._corpus(benchmark)
-            scores, rows = search(self.model, queries, corpus.parts, benchmark.depth, rows=corpus.rows)
-        judged = judge(questions, rows)
-        # NCCL wants CUDA tensors; elsewhere the CPU, as MPS has no float64.
-        metrics = means(questions, judged, device if device.type == "cuda" else torch.device("cpu"), control is None)
-        names = benchmark.spec.metrics
-        return SplitResult(questions, control, metrics, per_query(names, judged), scores, rows, first_places(judged))
+            if benchmark.own_candidates:
+                lists = [query.candidates for query in questions.queries if query.candidates is not None]
+                scores, rows = rank_lists(self.model, queries, corpus.parts, corpus.rows, lists, benchmark.depth)
+            else:
+                scores, rows = search(self.model, queries, corpus.parts, benchmark.depth, rows=corpus.rows)
+        return split_result(questions, control, scores, rows, device, groups=control is None)
 
     def _corpus(self, benchmark: Benchmark) -> EncodedCorpus:
         if benchmark.spec.name not in self._corpora:
@@ -92,15 +83,44 @@ class EncodedCorpus:
     """On the CPU, in batches of like length."""
 
 
+def split_result(
+    split: QuerySplit, control: str | None, scores: Tensor, rows: Tensor, device: torch.device, groups: bool
+) -> SplitResult:
+    """What rankings come to.
+
+    Args:
+        scores, rows: [Q, R] on the CPU, best first, the same on every rank.
+        device: where the model is.
+        groups: give the metrics of each group too.
+    """
+    judged, names = judge(split, rows), split.benchmark.spec.metrics
+    # NCCL wants CUDA tensors; elsewhere the CPU, as MPS has no float64.
+    metrics = means(split, judged, device if device.type == "cuda" else torch.device("cpu"), groups)
+    return SplitResult(split, control, metrics, per_query(names, judged), scores, rows, first_places(judged))
+
+
 def by_chance(benchmark: Benchmark, split: str) -> SplitResult:
-    """What a ranking by lot is expected to reach, in closed form."""
+    """What a ranking, or a class, by lot is expected to reach, in closed form."""
     questions = benchmark.split(split)
+    if benchmark.classifies:
+        return class_by_chance(questions)
     num_answering = has_answers = None
     if benchmark.answer_depth and questions.has_answers.any():
         num_answering = count_answering(questions.answers, benchmark.corpus.texts())
         has_answers = questions.has_answers
-    pool = Pool(len(benchmark.corpus), benchmark.depth, questions.num_relevant, num_answering, has_answers)
-    values = expected(benchmark.spec.metrics, pool)
+    values = {name: torch.zeros(len(questions), dtype=torch.float64) for name in benchmark.spec.metrics}
+    for documents in questions.num_documents.unique().tolist():
+        rows = (questions.num_documents == documents).nonzero().flatten()
+        pool = Pool(
+            documents,
+            benchmark.depth,
+            questions.num_relevant[rows],
+            None if num_answering is None else num_answering[rows],
+            None if has_answers is None else has_answers[rows],
+            None if questions.grades is None else questions.grades[rows],
+        )
+        for name, value in expected(benchmark.spec.metrics, pool).items():
+            values[name][rows] = value
     known = {name: float(value.nanmean()) for name, value in values.items() if not value.isnan().all()}
     return SplitResult(questions, "chance", known, values)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from mmret.errors import ConfigError
-from mmret.evaluation.chance import chance_hit, chance_ndcg, chance_precision, chance_reciprocal_rank
+from mmret.evaluation.chance import best_gain, chance_hit, chance_ndcg, chance_precision, chance_reciprocal_rank
 from mmret.evaluation.judged import Judged, Pool
 from mmret.evaluation.names import nearest
 
@@ -41,11 +41,17 @@ def mrr(judged: Judged, k: int | None = None) -> Tensor:
 
 
 def ndcg(judged: Judged, k: int) -> Tensor:
-    """[Q] discounted gain of the first k places over the best possible one; a relevant document gains 1."""
-    relevant = judged.relevant[:, :k]
-    discount = 1 / torch.arange(2, k + 2, device=relevant.device, dtype=torch.float64).log2()
-    best = discount.cumsum(0)[judged.num_relevant.clamp(max=k) - 1]
-    return (relevant * discount[: relevant.shape[1]]).sum(1) / best
+    """[Q] discounted gain of the first k places over the best possible one.
+
+    The gain is linear: a relevant document's grade, or 1 where the query has no grades.
+    """
+    gains = (judged.relevant if judged.gains is None else judged.gains)[:, :k]
+    discount = 1 / torch.arange(2, k + 2, device=gains.device, dtype=torch.float64).log2()
+    if judged.grades is None:
+        best = discount.cumsum(0)[judged.num_relevant.clamp(max=k) - 1]
+    else:
+        best = best_gain(judged.grades, k)
+    return (gains * discount[: gains.shape[1]]).sum(1) / best
 
 
 def pseudo_recall_at_k(judged: Judged, k: int) -> Tensor:
@@ -147,7 +153,7 @@ class NDCG(QueryMean):
 
     def by_chance(self, pool: Pool) -> Tensor:
         """In closed form."""
-        return chance_ndcg(pool.num_relevant, pool.documents, self.k)
+        return chance_ndcg(pool.num_relevant, pool.documents, self.k, pool.grades)
 
 
 class MRR(QueryMean):

@@ -1,4 +1,4 @@
-"""Names in metrics.json: benchmark/split[/control][/group]/metric."""
+"""Names in metrics.json: benchmark/split[/control | /reranked][/group]/metric."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-CONTROLS = ("question_only", "image_only", "shuffled_images", "untrained", "chance")
-"""What a split can be measured under; they are made in `controls.py`, `evaluator.py` and `chance.py`."""
+CONTROLS = ("question_only", "image_only", "shuffled_images", "untrained", "majority", "chance")
+"""What a split can be measured under; made in `controls.py`, `evaluator.py`, `chance.py` and `classification.py`.
+majority (the best constant answer) is for classification."""
+
+RERANKED = "reranked"
+"""Stands in a control's place for the same split after the second step of `rerank.py`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class MetricName:
         if len(parts) < 3:
             return None
         benchmark, split, *middle, metric = parts
-        control = middle.pop(0) if middle and middle[0] in CONTROLS else None
+        control = middle.pop(0) if middle and middle[0] in (*CONTROLS, RERANKED) else None
         group = "/".join(middle) or None
         return None if group and "=" not in group else cls(benchmark, split, control, group, metric)
 

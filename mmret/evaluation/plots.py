@@ -1,4 +1,4 @@
-"""Line plots as inline SVG that takes its colours from the page, so that it fits light, dark and paper."""
+"""Plots as inline SVG that takes its colours from the page, so that it fits light, dark and paper."""
 
 from __future__ import annotations
 
@@ -99,9 +99,38 @@ def line_plot(
             figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         elif len(series) > 1:
             axes.legend(loc="best", fontsize=9.5)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        return _inline(figure, name)
+
+
+def histogram(counts: Mapping[float, int], *, name: str, x_label: str, bins: int = 40) -> Markup:
+    """An inline SVG of how often values occur, in bars of equal width.
+
+    Args:
+        counts: value -> how often; at least one.
+        name: unique on the page, as in `line_plot`.
+    """
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(5.8, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        whole = all(float(value).is_integer() for value in counts)
+        low, high = min(counts), max(counts)
+        edges: int | list[float] = bins
+        if whole:  # each in the middle of a bar, or so many to each bar
+            width = max(-(-(high - low + 1) // bins), 1)
+            edges = [low - 0.5 + number * width for number in range(int((high - low) // width) + 2)]
+        axes.hist(list(counts), bins=edges, weights=list(counts.values()), color=_SERIES[0])
+        axes.grid(axis="y", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlabel(x_label)
+        return _inline(figure, name)
+
+
+def _inline(figure: Figure, name: str) -> Markup:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     return Markup(_for_page(buffer.getvalue(), name))
 
 

@@ -80,6 +80,7 @@ def rag_rows(
                 "relevant": document in query.relevant,
             }
             for document, score in zip(result.rows[number, :k].tolist(), result.scores[number, :k].tolist())
+            if document >= 0
         ]
         yield row
 

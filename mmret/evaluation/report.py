@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from mmret.evaluation.gallery import gallery
 from mmret.evaluation.names import MetricName
+from mmret.evaluation.page import write_page
 from mmret.evaluation.plots import Span, line_plot
 from mmret.evaluation.record import RunRecord, StageRecord
 from mmret.evaluation.tables import BenchmarkTable, Row, SplitTable, metric_label, percent, tables
@@ -35,12 +35,10 @@ def write_report(run_folder: str | Path) -> Path:
     """
     run = RunRecord.read(run_folder)
     found = tables(run.metrics, run.benchmarks)
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(percent=percent, metric_label=metric_label, duration=duration, count=count)
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
-    page = template.render(
+    return write_page(
+        run.folder / REPORT_FILE,
+        Path(__file__).with_name("report.html.j2"),
+        {"percent": percent, "metric_label": metric_label, "duration": duration, "count": count},
         run=run,
         measured=_date(run.environment["measured"]),
         seconds=sum(stage.facts.get("seconds", 0) for stage in run.stages)
@@ -52,11 +50,6 @@ def write_report(run_folder: str | Path) -> Path:
         stages=[_stage(stage) for stage in run.stages],
         gallery=gallery(run.benchmarks, run.rankings, run.gallery),
     )
-    path = run.folder / REPORT_FILE
-    part = path.with_name(path.name + ".part")
-    part.write_text(page.lstrip(), "utf-8")
-    part.replace(path)
-    return path
 
 
 @dataclass(frozen=True)

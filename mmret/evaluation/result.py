@@ -19,6 +19,7 @@ from torch import Tensor
 
 import mmret
 from mmret.evaluation.split import QuerySplit
+from mmret.evaluation.submission import write_submission
 from mmret.evaluation.trec import write_qrels, write_run
 from mmret.ops import rank_and_world
 
@@ -40,9 +41,11 @@ class SplitResult:
     scores: Tensor | None = None
     """[Q, R] of the documents retrieved, best first; None for chance."""
     rows: Tensor | None = None
-    """[Q, R] their rows in the corpus."""
+    """[Q, R] their rows in the corpus; -1 behind the last where a query has fewer candidates of its own."""
     first_places: Tensor | None = None
     """[Q] place of the first relevant document, from 1; 0: not retrieved."""
+    predictions: Tensor | None = None
+    """[Q] int64 classes, of a classification."""
 
     @property
     def prefix(self) -> str:
@@ -72,14 +75,18 @@ class Evaluation:
 
         `metrics.json` (name -> number), `evaluation.json` (which benchmarks, splits, controls, groups),
         `queries.parquet` (a row per query, split and control: place of the first relevant document and each metric),
-        `<benchmark>/<split>[.<control>].run` and `<split>.qrels` (TREC).
+        `<benchmark>/<split>[.<control>].run` and `<split>.qrels` (TREC), or, of a classification,
+        `<split>.predictions.json` or `.csv`.
         """
         if rank_and_world()[0]:
             return
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for result in self.results:
-            _write_rankings(result, folder)
+            if result.split.benchmark.classifies:
+                _write_predictions(result, folder)
+            else:
+                _write_rankings(result, folder)
         _replace(folder / QUERIES_FILE, lambda path: pq.write_table(_per_query_table(self.results), path))
         structure = {"version": 1, "environment": _environment(), "benchmarks": self.benchmarks}
         _replace(folder / STRUCTURE_FILE, lambda path: path.write_text(json.dumps(structure, indent=1) + "\n"))
@@ -99,7 +106,7 @@ class Evaluation:
                     "prefix": benchmark.prefix,
                     "source": benchmark.source,
                     "description": benchmark.spec.description,
-                    "documents": len(benchmark.corpus),
+                    "documents": None if benchmark.classifies else len(benchmark.corpus),
                     "metrics": list(benchmark.spec.metrics),
                     "gallery": benchmark.spec.gallery,
                     "seconds": self.seconds.get(benchmark.spec.name),
@@ -139,11 +146,23 @@ def _write_rankings(result: SplitResult, folder: Path) -> None:
         stem.with_name(f"{split.name}.qrels"),
         ids,
         [[corpus.id(row) for row in query.relevant] for query in split.queries],
+        None if split.grades is None else [query.grades or () for query in split.queries],
     )
     if result.rows is not None and result.scores is not None:
         name = f"{split.name}.{result.control}.run" if result.control else f"{split.name}.run"
-        documents = [[corpus.id(row) for row in rows] for rows in result.rows.tolist()]
+        documents = [[corpus.id(row) for row in rows if row >= 0] for rows in result.rows.tolist()]
         write_run(stem.with_name(name), ids, documents, result.scores.tolist(), "mmret")
+
+
+def _write_predictions(result: SplitResult, folder: Path) -> None:
+    split = result.split
+    if result.control is None and result.predictions is not None:
+        names = split.benchmark.classes.names
+        write_submission(
+            folder / split.benchmark.prefix / f"{split.name}.predictions.{split.benchmark.spec.submission}",
+            [query.id for query in split.queries],
+            [names[number] for number in result.predictions.tolist()],
+        )
 
 
 def _per_query_table(results: Sequence[SplitResult]) -> pa.Table:
@@ -153,13 +172,17 @@ def _per_query_table(results: Sequence[SplitResult]) -> pa.Table:
         + [("group", pa.string()), ("first_place", pa.int32())]
         + [(name, pa.float64()) for name in names]
     )
+    if any(result.predictions is not None for result in results):
+        schema = schema.append(pa.field("prediction", pa.string()))
     rows = []
     for result in results:
+        chosen = None if result.predictions is None else result.predictions.tolist()
         places = None if result.first_places is None else result.first_places.tolist()
         values = {name: column.tolist() for name, column in result.per_query.items()}
         for number, query in enumerate(result.split.queries):
             row: dict[str, Any] = {"benchmark": result.split.benchmark.prefix, "split": result.split.name}
             row.update(control=result.control, query=query.id, group=query.group)
+            row["prediction"] = chosen and result.split.benchmark.classes.names[chosen[number]]
             row["first_place"] = places[number] or None if places else None
             row.update({name: None if (v := column[number]) != v else v for name, column in values.items()})
             rows.append(row)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mmret.data.decode import Decoder
+from mmret.data.classes import Target
+from mmret.data.decode import Decoder, Parsed, no_positives
 from mmret.data.source import Source
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
@@ -30,12 +32,18 @@ class Query:
     key: str
     """shard:key, for messages."""
     relevant: tuple[int, ...]
-    """Rows of the corpus that answer it."""
+    """Rows of the corpus that answer it, each once."""
     answers: tuple[str, ...]
     """As `normalize_answer` makes them."""
     group: str | None
     picture: str | None
     """What its image shows; None without image."""
+    target: Target | None = None
+    """Classes that answer it; None: not known, or no classification."""
+    grades: tuple[float, ...] | None = None
+    """How much each of `relevant` is worth, where the sample says so; None: all the same."""
+    candidates: Tensor | None = field(default=None, compare=False)
+    """[C] int32 rows of the corpus that it ranks, rising; None: all."""
 
 
 class Corpus:
@@ -48,6 +56,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Id -> row, for looking up long lists of candidates."""
+        return {id: row for row, id in enumerate(self.table.ids())}
 
     def id(self, row: int) -> str:
         """The document's id."""
@@ -77,7 +90,7 @@ class QuerySplit:
         spec = benchmark.spec.splits[name]
         self.benchmark, self.name, self.group_by = benchmark, name, spec.group_by
         self.title = spec.title or name
-        self.source = Source(benchmark.data_spec(spec.shards, f"{benchmark.spec.name}/{name}"))
+        self.source = Source(benchmark.data_spec(spec.shards, f"{benchmark.spec.name}/{name}", spec.images))
 
     @property
     def where(self) -> str:
@@ -104,15 +117,19 @@ class QuerySplit:
             sample = self.source.parse(row)
             grouped = grouped or self.group_by in sample.meta
             asked_ids.append(sample.meta.get("question_id"))
+            relevant, grades = self._all_relevant(sample)
             group = None if self.group_by is None else sample.meta.get(self.group_by)
             queries.append(
                 Query(
                     sample.name.rpartition(":")[2],
                     sample.name,
-                    tuple(self._relevant(sample.name, reference) for reference in sample.positives),
+                    relevant,
                     _answers(sample.name, sample.meta.get("answers")),
                     None if group is None else str(group),
                     self._picture(sample.query, sample.meta),
+                    self.source.target(sample) if self.benchmark.classifies else None,
+                    grades,
+                    self._candidates(sample, relevant) if self.benchmark.own_candidates else None,
                 )
             )
         if self.group_by is not None and not grouped:
@@ -141,12 +158,61 @@ class QuerySplit:
         """[Q] int64, >= 1."""
         return torch.tensor([len(set(query.relevant)) for query in self.queries])
 
-    def _relevant(self, name: str, reference: Any) -> int:
+    @cached_property
+    def grades(self) -> Tensor | None:
+        """[Q, G] float64 grades of the relevant documents in falling order, 0 behind them; None: no query has any."""
+        if all(query.grades is None for query in self.queries):
+            return None
+        listed = [torch.tensor(query.grades or [1.0] * len(query.relevant)) for query in self.queries]
+        return torch.nn.utils.rnn.pad_sequence([one.double().sort(descending=True).values for one in listed], True)
+
+    @cached_property
+    def num_documents(self) -> Tensor:
+        """[Q] int64: documents that each query ranks."""
+        everything = len(self.benchmark.corpus)
+        lists = (query.candidates for query in self.queries)
+        return torch.tensor([everything if rows is None else len(rows) for rows in lists])
+
+    def _all_relevant(self, sample: Parsed) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+        """Rows that answer the sample and, where it says so, their grades."""
+        if self.benchmark.classifies:
+            return (), None
+        graded = sample.meta.get("relevance")
+        if graded is None:
+            if not sample.positives:
+                raise no_positives(sample.name)
+            found = (self._relevant(sample.name, "positives", reference) for reference in sample.positives)
+            return tuple(dict.fromkeys(found)), None
+        if not isinstance(graded, dict) or not all(_is_grade(grade) for grade in graded.values()):
+            raise SampleError(f"{sample.name}: relevance is {graded!r}; want {{document id: number, 0 or more}}")
+        worth = {id: float(grade) for id, grade in graded.items() if grade > 0}
+        if not worth:
+            raise SampleError(f"{sample.name}: relevance grades no document above 0")
+        return tuple(self._relevant(sample.name, "relevance", id) for id in worth), tuple(worth.values())
+
+    def _candidates(self, sample: Parsed, relevant: tuple[int, ...]) -> Tensor:
+        listed, numbers = sample.meta.get("candidates"), self.benchmark.corpus.numbers
+        if not isinstance(listed, list) or not listed:
+            raise SampleError(
+                f"{sample.name}: no list of candidates, but {self.benchmark.file} says that queries bring their own"
+            )
+        unknown = next((id for id in listed if id not in numbers), None)
+        if unknown is not None:
+            table = self.benchmark.corpus.table.path
+            raise SampleError(f"{sample.name}: candidates names document {unknown!r}, which {table} does not have")
+        rows = {numbers[id] for id in listed}
+        lacking = [row for row in relevant if row not in rows]
+        if lacking:
+            id = self.benchmark.corpus.id(lacking[0])
+            raise SampleError(f"{sample.name}: document {id!r} answers it, but is none of its {len(rows)} candidates")
+        return torch.tensor(sorted(rows), dtype=torch.int32)
+
+    def _relevant(self, name: str, field: str, reference: Any) -> int:
         id = reference.get("id") if isinstance(reference, dict) else reference
         row = self.benchmark.corpus.table.find(id) if isinstance(id, str) else None
         if row is None:
             table = self.benchmark.corpus.table.path
-            raise SampleError(f"{name}: positives names document {id!r}, which the corpus {table} does not have")
+            raise SampleError(f"{name}: {field} names document {id!r}, which the corpus {table} does not have")
         return row
 
     def _picture(self, query: Content, meta: dict[str, Any]) -> str | None:
@@ -154,6 +220,10 @@ class QuerySplit:
             return None
         shown = meta.get(self.benchmark.spec.image_group)
         return b"".join(image.key for image in query.images).hex() if shown is None else str(shown)
+
+
+def _is_grade(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _answers(name: str, answers: Any) -> tuple[str, ...]:

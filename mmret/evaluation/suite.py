@@ -22,8 +22,11 @@ from mmret.data.spec import spec_roots
 from mmret.errors import ConfigError, SampleError
 from mmret.evaluation.benchmark import Benchmark
 from mmret.evaluation.metrics import build_metric
+from mmret.evaluation.names import RERANKED
 
 SUITE_FILE = "_suite.yaml"
+ALL = "all"
+"""The group of all headline tasks."""
 
 
 @dataclass
@@ -38,16 +41,17 @@ class Task:
     """Counts among the suite's tasks (and in its mean); else it stands below them."""
     group: str = ""
     """Tasks of one group are averaged apart too (MMEB's meta-tasks)."""
+    groups: list[str] = field(default_factory=list)
+    """Further groups that it belongs to (MMEB's IND and OOD)."""
 
     @property
     def target(self) -> str:
         """What an evaluator is asked for: "m2kr/wit/test"."""
         return f"{self.benchmark}/{self.split}"
 
-    @property
-    def name(self) -> str:
-        """In metrics.json: "wit/test/recall@10"."""
-        return f"{self.benchmark.rpartition('/')[2]}/{self.split}/{self.metric}"
+    def measured_as(self, variant: str | None = None) -> str:
+        """Its name in metrics.json: "wit/test/recall@10", "coco_ir/test/reranked/recall@1"."""
+        return "/".join(filter(None, (self.benchmark.rpartition("/")[2], self.split, variant, self.metric)))
 
 
 @dataclass
@@ -58,6 +62,8 @@ class PublishedRow:
     source: str = MISSING
     values: dict[str, float] = field(default_factory=dict)
     """Task -> percent."""
+    means: dict[str, float] = field(default_factory=dict)
+    """Group, or "all", -> percent: means that were published, some without the values behind them."""
 
 
 @dataclass
@@ -104,7 +110,22 @@ class Suite:
                     near = get_close_matches(key, suite.tasks, 1)
                     hint = f". Did you mean {near[0]}?" if near else ""
                     raise ConfigError(f"{path}: published row {row.title!r} names no task {key!r}{hint}")
+            for key in row.means:
+                if key not in suite.members:
+                    known = ", ".join(suite.members)
+                    raise ConfigError(f"{path}: published row {row.title!r} names no group {key!r}; known: {known}")
         return suite
+
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Group -> its headline tasks: first the tasks' own groups, then the further ones, then "all"."""
+        headline = {key: task for key, task in self.tasks.items() if task.headline}
+        found: dict[str, list[str]] = {}
+        for groups in (lambda task: [task.group], lambda task: task.groups):
+            for key, task in headline.items():
+                for group in filter(None, groups(task)):
+                    found.setdefault(group, []).append(key)
+        return {**found, ALL: list(headline)}
 
     @property
     def targets(self) -> list[str]:
@@ -119,15 +140,29 @@ class Suite:
             try:
                 found = Benchmark.load(benchmark)
                 found.split(split)
-                len(found.corpus)
+                len(found.classes if found.classifies else found.corpus)
                 ready.append(target)
             except (ConfigError, SampleError) as error:
                 missing[target] = str(error)
         return ready, missing
 
-    def percent(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Task -> percent, for the tasks that were measured."""
-        return {key: 100 * metrics[task.name] for key, task in self.tasks.items() if task.name in metrics}
+    def percent(self, metrics: Mapping[str, float], variant: str | None = None) -> dict[str, float]:
+        """Task -> percent, for the tasks that were measured; `variant`: as they were re-ranked, or under a control."""
+        names = {key: task.measured_as(variant) for key, task in self.tasks.items()}
+        return {key: 100 * metrics[name] for key, name in names.items() if name in metrics}
+
+    def means(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Mean of the headline tasks ("coco/mean"), also re-ranked ("coco/reranked/mean"), and of each group
+        ("mmeb/VQA/mean"), where all were measured."""
+        found = {}
+        for variant in (None, RERANKED) if self.mean else ():
+            measured = self.percent(metrics, variant)
+            for group, keys in self.members.items():
+                mean = mean_of(measured, keys)
+                if mean is not None:
+                    name = (self.name, variant, None if group == ALL else group, "mean")
+                    found["/".join(filter(None, name))] = mean / 100
+        return found
 
 
 @dataclass(frozen=True)
@@ -174,28 +209,32 @@ def suite_table(suite: Suite, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """
     table = Table(title=f"{suite.name}  (%)", title_justify="left", title_style="bold")
     table.add_column("")
-    columns = [*rows.values(), *(row.values for row in suite.published)]
+    published = [row for row in suite.published if row.values]
+    columns = [*rows.values(), *(row.values for row in published)]
     for title in rows:
         table.add_column(title, justify="right", style="bold")
-    for row in suite.published:
+    for row in published:
         table.add_column(Text(f"published\n{row.title}"), justify="right", style="dim")
     headline = [key for key, task in suite.tasks.items() if task.headline]
     for key in headline:
-        table.add_row(suite.tasks[key].title, *(_cell(column.get(key)) for column in columns))
-    for title, keys in (_means(suite, headline) if suite.mean else {}).items():
+        table.add_row(suite.tasks[key].title, *(cell(column.get(key)) for column in columns))
+    for group, keys in (suite.members if suite.mean else {}).items():
         table.add_section()
-        table.add_row(title, *(_cell(_mean(column, keys)) for column in columns))
+        title = "mean of all" if group == ALL else f"mean {group}"
+        table.add_row(title, *(cell(mean_of(column, keys)) for column in columns))
     table.add_section()
     for key, task in suite.tasks.items():
         if not task.headline:
-            table.add_row(Text(task.title, style="dim"), *(_cell(column.get(key)) for column in columns))
+            table.add_row(Text(task.title, style="dim"), *(cell(column.get(key)) for column in columns))
     return table
 
 
 def print_suite(suite: Suite, rows: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
-    """Show the table and where its published rows come from."""
+    """Show the table, the means beside those that were published alone, and where published rows come from."""
     console = console or Console()
     console.print(suite_table(suite, rows))
+    if any(row.means for row in suite.published):
+        console.print(means_table(suite, rows))
     sources: dict[str, list[str]] = {}
     for row in suite.published:
         sources.setdefault(row.source, []).append(row.title)
@@ -203,20 +242,28 @@ def print_suite(suite: Suite, rows: Mapping[str, Mapping[str, float]], console: 
         console.print(f"published, {', '.join(titles)}: {source}", style="dim", highlight=False)
 
 
-def _means(suite: Suite, headline: list[str]) -> dict[str, list[str]]:
-    """Title -> tasks: each group, then all."""
-    groups: dict[str, list[str]] = {}
-    for key in headline:
-        if suite.tasks[key].group:
-            groups.setdefault(f"mean {suite.tasks[key].group}", []).append(key)
-    return {**groups, "mean of all": headline}
+def means_table(suite: Suite, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """Groups across; down own rows and then published ones, which may have been published as means alone."""
+    table = Table(title=f"{suite.name}, means  (%)", title_justify="left", title_style="bold")
+    table.add_column("")
+    for group in suite.members:
+        table.add_column(group, justify="right")
+    for title, values in rows.items():
+        means = (cell(mean_of(values, keys)) for keys in suite.members.values())
+        table.add_row(Text(title.replace("\n", ", "), style="bold"), *means)
+    table.add_section()
+    for row in suite.published:
+        means = (cell(row.means.get(group, mean_of(row.values, keys))) for group, keys in suite.members.items())
+        table.add_row(Text(row.title, style="dim"), *means)
+    return table
 
 
-def _mean(values: Mapping[str, float], keys: Sequence[str]) -> float | None:
+def mean_of(values: Mapping[str, float], keys: Sequence[str]) -> float | None:
     """None where a task is missing: a mean over fewer tasks is another number."""
     found = [values[key] for key in keys if key in values]
     return sum(found) / len(found) if keys and len(found) == len(keys) else None
 
 
-def _cell(value: float | None) -> str:
+def cell(value: float | None) -> str:
+    """A percentage as it stands in a table."""
     return "" if value is None else f"{value:.1f}"

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmret.evaluation.metrics import METRICS
-from mmret.evaluation.names import CONTROLS, MetricName
+from mmret.evaluation.names import RERANKED, MetricName
 
 CONTROL_LABELS = {
+    RERANKED: "re-ranked",
     "question_only": "question only",
     "image_only": "image only",
     "shuffled_images": "shuffled images",
     "untrained": "untrained model",
+    "majority": "best constant answer",
     "chance": "chance",
 }
 
@@ -81,7 +83,7 @@ def tables(metrics: Mapping[str, float], benchmarks: Sequence[Mapping[str, Any]]
     for table in found.values():
         table.splits = {name: split for name, split in table.splits.items() if split.own.values or split.controls}
         for split in table.splits.values():
-            split.controls = {name: split.controls[name] for name in CONTROLS if name in split.controls}
+            split.controls = {name: split.controls[name] for name in CONTROL_LABELS if name in split.controls}
             split.groups = {name: row for name, row in split.groups.items() if row.values}
     return [table for table in found.values() if table.splits]
 
@@ -115,6 +117,8 @@ _LABELS = {
     "precision": ("Precision", "P"),
     "ndcg": ("nDCG", "nDCG"),
     "mrr": ("MRR", "MRR"),
+    "accuracy": ("Accuracy", "Acc."),
+    "vqa_score": ("VQA score", "VQA"),
 }
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mmret.evaluation.names import RERANKED
 from mmret.evaluation.tables import BenchmarkTable, metric_label, percent, tables
 
 
@@ -39,13 +40,13 @@ def _table(table: BenchmarkTable) -> Table:
     for name in table.metrics:
         shown.add_column(metric_label(name, short=True), justify="right")
     for split in table.splits.values():
-        for row in (split.own, *split.controls.values()):
-            own = row is split.own
-            cells = [Text(row.label if own else f"  {row.label}", style="bold" if own else "dim")]
+        for name, row in {"": split.own, **split.controls}.items():
+            own, style = not name, "bold" if name in ("", RERANKED) else "dim"
+            cells = [Text(row.label if own else f"  {row.label}", style=style)]
             if counted:
                 cells.append(Text(f"{row.count:,}" if own and row.count else "", style="dim"))
             for name in table.metrics:
                 value = row.values.get(name)
-                cells.append(Text("" if value is None else percent(value), style="bold" if own else "dim"))
+                cells.append(Text("" if value is None else percent(value), style=style))
             shown.add_row(*cells)
     return shown

@@ -35,9 +35,19 @@ def write_run(
     _write(path, lines)
 
 
-def write_qrels(path: Path, queries: Sequence[str], relevant: Sequence[Sequence[str]]) -> None:
-    """Write `query 0 document 1` lines."""
-    _write(path, [f"{_escape(query)} 0 {_escape(id)} 1\n" for query, ids in zip(queries, relevant) for id in ids])
+def write_qrels(
+    path: Path,
+    queries: Sequence[str],
+    relevant: Sequence[Sequence[str]],
+    grades: Sequence[Sequence[float]] | None = None,
+) -> None:
+    """Write `query 0 document grade` lines; without `grades`, or where a query has none, the grade is 1."""
+    lines = []
+    for number, (query, ids) in enumerate(zip(queries, relevant)):
+        worth = grades[number] if grades else ()
+        for id, grade in zip(ids, worth or [1] * len(ids)):
+            lines.append(f"{_escape(query)} 0 {_escape(id)} {grade:g}\n")
+    _write(path, lines)
 
 
 def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -62,7 +72,7 @@ def read_qrels(path: Path) -> Mapping[str, set[str]]:
         columns = line.split()
         if len(columns) != 4:
             raise SampleError(f"{path}:{number}: {len(columns)} columns, want 4 (query 0 document relevance)")
-        if int(columns[3]) > 0:
+        if float(columns[3]) > 0:
             relevant.setdefault(unquote(columns[0]), set()).add(unquote(columns[2]))
     return relevant
 

@@ -1,5 +1,6 @@
-"""Search, behind one `search(model, queries, corpus, k)`. Encoding and metrics do not belong here."""
+"""Search, behind `search(model, queries, corpus, k)`, and ranking of given lists. No encoding, no metrics."""
 
 from mmret.index.exact import search
+from mmret.index.lists import rank_lists
 
-__all__ = ["search"]
+__all__ = ["rank_lists", "search"]

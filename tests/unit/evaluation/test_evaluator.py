@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from ir_measures import RR, Success
+from torch import nn
 
 import mmret.evaluation.evaluator as module
 from mmret.errors import ConfigError
@@ -184,3 +185,12 @@ def test_a_check_before_training_finds_what_would_fail_after_it(folder, tmp_path
 def test_metrics_come_in_the_benchmarks_order(folder):
     names = list(evaluate(WordRetriever(), benchmark(folder), "heldout").metrics)
     assert names[:5] == ["recall@1", "recall@5", "recall@10", "pseudo_recall@5", "mrr"]
+
+
+def test_a_stage_without_retrieval_heads_leaves_retrieval_out(caplog):
+    evaluator = Evaluator(["demo/emoji/validation"])
+    evaluator.leave_out_headless(nn.ModuleDict())
+    assert len(evaluator.benchmarks) == 1
+    with caplog.at_level("INFO"):
+        evaluator.leave_out_headless(nn.ModuleDict(), retrieves=False)
+    assert evaluator.benchmarks == [] and "has not their heads: demo/emoji" in caplog.text

@@ -6,7 +6,7 @@ from rich.console import Console
 from mmret.data.sources.m2kr import M2KRConfig, build_m2kr
 from mmret.errors import ConfigError
 from mmret.evaluation.benchmark import Benchmark
-from mmret.evaluation.suite import PublishedRow, Suite, Task, expand_targets, print_suite, suite_table
+from mmret.evaluation.suite import PublishedRow, Suite, Task, expand_targets, mean_of, print_suite, suite_table
 from tests.m2kr_tables import write_pictures, write_tables
 
 NINE = ["wit", "iglue", "kvqa", "msmarco", "oven", "llava", "infoseek", "evqa", "okvqa"]
@@ -57,6 +57,21 @@ def test_each_published_row_of_m2kr_has_all_nine_tasks():
     assert rows["files ViT-G"].values["evqa"] == 72.1
 
 
+@pytest.mark.parametrize(("name", "base"), [("coco", (74.8, 57.2)), ("flickr30k", (92.3, 79.3))])
+def test_both_ways_of_coco_and_flickr30k_have_three_recalls_each_and_vlmos_rows(name, base):
+    suite = Suite.find(name)
+    assert suite is not None and suite.mean
+    expected = [f"{name}_{way}/test/recall@{k}" for way in ("tr", "ir") for k in (1, 5, 10)]
+    assert [task.measured_as() for task in suite.tasks.values()] == expected
+    for task in suite.tasks.values():
+        spec = Benchmark.load(task.benchmark).spec
+        assert task.metric in spec.metrics and task.split in spec.splits
+    rows = {row.title: row.values for row in suite.published}
+    assert list(rows) == [f"VLMo {size}" for size in ("base", "base-plus", "large", "large++")]
+    assert (rows["VLMo base"]["tr_r1"], rows["VLMo base"]["ir_r1"]) == base
+    assert set(rows["VLMo large++"]) == set(suite.tasks)
+
+
 def test_the_table_shows_measured_percents_beside_the_published_row():
     metrics = {"wit/test/recall@10": 0.6049, "evqa/test/pseudo_recall@5": 0.5, "evqa/test/recall@5": 0.25}
     text = shown(m2kr(), {"mine": m2kr().percent(metrics)})
@@ -100,6 +115,45 @@ def test_means_are_over_complete_rows_only_and_apart_for_groups():
     assert line(text, "mean vqa") == ["40.0", "15.0"]
     assert line(text, "mean retrieval") == ["100.0", ""]
     assert line(text, "mean of all") == ["60.0", ""]
+
+
+def test_further_groups_and_published_means_stand_in_a_table_of_means():
+    tasks = {
+        "a": Task("x/a", "recall@1", "a", group="CLS", groups=["IND"]),
+        "b": Task("x/b", "recall@1", "b", group="CLS", groups=["OOD"]),
+        "c": Task("x/c", "recall@1", "c", group="VQA", groups=["IND"]),
+    }
+    theirs = PublishedRow("theirs", "somewhere", means={"CLS": 7.0, "all": 9.5})
+    suite = Suite("x", tasks, published=[theirs], mean=True)
+    assert suite.members == {"CLS": ["a", "b"], "VQA": ["c"], "IND": ["a", "c"], "OOD": ["b"], "all": ["a", "b", "c"]}
+    text = shown(suite, {"mine": {"a": 10.0, "b": 20.0, "c": 60.0}})
+    assert line(text, "mine") == ["15.0", "60.0", "35.0", "20.0", "30.0"]
+    assert line(text, "theirs") == ["7.0", "", "", "", "9.5"]
+    assert line(text, "mean OOD") == ["20.0"]  # a row without values has no column among the tasks
+    measured = {"a/test/recall@1": 0.1, "c/test/recall@1": 0.6}
+    assert suite.means(measured) == pytest.approx({"x/VQA/mean": 0.6, "x/IND/mean": 0.35})
+
+
+def test_mmebs_published_values_give_its_published_means():
+    suite = Suite.find("mmeb")
+    assert suite is not None
+    row = next(row for row in suite.published if row.values)
+    for group, keys in suite.members.items():
+        if group in row.means:
+            assert mean_of(row.values, keys) == pytest.approx(row.means[group], abs=0.06)
+    for key, task in suite.tasks.items():
+        spec = Benchmark.load(task.benchmark).spec
+        assert (spec.name, spec.candidates, task.metric in spec.metrics) == (f"mmeb/{key}", "own", True)
+
+
+def test_a_published_mean_of_an_unknown_group_is_refused(tmp_path):
+    file = tmp_path / "_suite.yaml"
+    file.write_text(
+        "name: x\ntasks: {wit: {benchmark: m2kr/wit, metric: recall@1, title: WIT, group: A}}\n"
+        "published: [{title: t, source: s, means: {B: 1}}]\n"
+    )
+    with pytest.raises(ConfigError, match="'t' names no group 'B'; known: A, all"):
+        Suite.read(file)
 
 
 def test_a_published_value_without_task_and_an_unknown_metric_are_refused(tmp_path):
