@@ -19,7 +19,7 @@ ALLOWED = {
     "recipe": {"models", "objectives", "data", "types", "errors"},
     "data": {"recipe", "types", "errors"},
     "index": {"models", "ops", "types", "errors"},
-    "evaluation": {"index", "data", "models", "recipe", "ops", "types", "errors"},
+    "evaluation": {"index", "data", "recipe", "objectives", "models", "ops", "types", "errors"},
     "training": {"evaluation", "index", "data", "recipe", "objectives", "models", "ops", "types", "errors"},
 }
 FREE = {"cli", "launch", "parity", "__main__", "__init__"}

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mmret.errors import ConfigError
 from mmret.recipe import tables
+from mmret.recipe.chunks import check_chunks
 from mmret.recipe.problem import KeyPath, Problems, Unread, did_you_mean
 from mmret.recipe.resolved import stage_model_config
 from mmret.recipe.rules import broken_regex
 from mmret.recipe.schema import Recipe
 from mmret.recipe.sections import Partial
+from mmret.recipe.sharding import check_sharding
 from mmret.recipe.shipped import find, shown
 from mmret.recipe.yaml_marks import Node
 
@@ -39,6 +42,8 @@ def _checks(recipe: Recipe) -> Iterator[Found]:
     """Generators: each looks at the recipe only while it runs, so that `Unread` ends that check alone."""
     yield _stage_names(recipe)
     yield _benchmarks(recipe)
+    yield _rerank(recipe)
+    yield check_sharding(recipe)
     for index, path in enumerate(_stage_paths(recipe)):
         yield _mixture(recipe, index, (*path, "data"))
         yield _mixture(recipe, index, (*path, "validation"))
@@ -46,6 +51,8 @@ def _checks(recipe: Recipe) -> Iterator[Found]:
         yield _sources(recipe, index, (*path, "validation"))
         yield _regexes(recipe, index, path)
         yield _objectives(recipe, index, path)
+        yield check_chunks(recipe, index, path)
+        yield _augment(recipe, index, path)
         yield _stage_model(recipe, index, path)
 
 
@@ -123,6 +130,9 @@ def _regexes(recipe: Recipe, index: int, path: KeyPath) -> Found:
             yield (*path, "lr_scale", pattern), f"must be >= 0 (0 freezes), got {scale}"
     if scales and not any(scales.values()):
         yield (*path, "lr_scale"), "every scale is 0: nothing would train"
+    train = recipe.stages[index].train
+    if train is not None and scales != {".*": 1.0}:
+        yield (*path, "train"), f"'{train}' and lr_scale both say what trains; give one of them"
 
 
 def _objectives(recipe: Recipe, index: int, path: KeyPath) -> Found:
@@ -130,7 +140,10 @@ def _objectives(recipe: Recipe, index: int, path: KeyPath) -> Found:
     stage = recipe.stages[index]
     if not stage.objectives:
         yield (*path, "objectives"), "is empty; name at least one (mmret ls objectives)"
-    for key, config in stage.objectives.items():
+    counted = {key: config for key, config in stage.objectives.items() if _weighs(config)}
+    if stage.objectives and not counted:
+        yield (*path, "objectives"), "every weight is 0; want one above 0"
+    for key, config in counted.items():
         try:
             needs = {need.name for need in tables.objectives()[config.name].needs}
         except Unread:
@@ -145,6 +158,26 @@ def _objectives(recipe: Recipe, index: int, path: KeyPath) -> Found:
         model = recipe.model.name
         if "PAIR" in needs and not hasattr(tables.models()[model], "encode_pair"):
             yield here, f"{config.name} encodes text and image together, which the model '{model}' cannot (encode_pair)"
+        if "MASKED_IMAGE" in needs and not hasattr(tables.models()[model], "encode_image_masked"):
+            text = f"{config.name} hides patches of pictures, which the model '{model}' cannot (encode_image_masked)"
+            yield here, text
+
+
+def _augment(recipe: Recipe, index: int, path: KeyPath) -> Found:
+    """Features are kept by picture, and no view of a picture comes twice."""
+    for place in ("data", "validation"):
+        mixture = getattr(recipe.stages[index], place)
+        if mixture is not None and mixture.augment is not None and recipe.feature_cache is not None:
+            text = "random views of pictures are in no feature_cache; leave out one of the two (~feature_cache)"
+            yield (*path, place, "augment"), text
+
+
+def _weighs(config: Any) -> bool:
+    """An objective of weight 0 is left out; one whose weight could not be read is not."""
+    try:
+        return config.weight != 0
+    except Unread:
+        return True
 
 
 def _stage_model(recipe: Recipe, index: int, path: KeyPath) -> Found:
@@ -174,6 +207,17 @@ def _benchmarks(recipe: Recipe) -> Found:
             other = prefixes.setdefault(file.stem, file)
             if other.resolve() != file.resolve():
                 yield path, f"{shown(other)} and {shown(file)} would both write metrics named {file.stem}/..."
+
+
+def _rerank(recipe: Recipe) -> Found:
+    """The model measured last has a head to sort by."""
+    if recipe.evaluation.rerank is None:
+        return
+    path, last = ("evaluation", "rerank"), recipe.stages[-1]
+    if not hasattr(tables.models()[recipe.model.name], "encode_pair"):
+        yield path, f"reads text and image together, which the model '{recipe.model.name}' cannot (encode_pair)"
+    elif "itm" not in {config.name for config in last.active_objectives.values()}:
+        yield path, f"sorts by the head of an itm objective, and the last stage '{last.name}' has none"
 
 
 def _benchmark_of(target: str) -> Path:

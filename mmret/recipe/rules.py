@@ -38,12 +38,16 @@ def one_of(*names: str) -> Rule:
     return Rule(names.__contains__, f"{', '.join(names[:-1])} or {names[-1]}", names)
 
 
-def is_count_or(word: str) -> Rule:
-    """A whole number >= 1, or the word."""
-    return Rule(lambda value: value == word or (isinstance(value, int) and value >= 1), f">= 1 or {word}")
+def is_count_or(word: str, least: int = 1) -> Rule:
+    """A whole number >= `least`, or the word."""
+    return Rule(lambda value: value == word or (isinstance(value, int) and value >= least), f">= {least} or {word}")
 
 
 FRACTION = Rule(lambda value: 0 <= value <= 1, "between 0 and 1")
+SHARE = Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")
+OF_TEN = Rule(lambda value: 0 <= value <= 10, "between 0 and 10")
+RANGE = Rule(lambda pair: 0 < pair[0] <= pair[1] <= 1, "from above 0 to at most 1, the smaller first")
+ROLES = Rule(lambda roles: bool(roles) and {*roles} <= {"query", "document"}, "query, document or both")
 FRACTIONS = Rule(lambda values: all(0 <= value < 1 for value in values), "at least 0 and below 1 each")
 REGEXES = Rule(lambda patterns: all(broken_regex(pattern) is None for pattern in patterns), "regular expressions")
 FOLDER_NAME = Rule(

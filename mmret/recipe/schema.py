@@ -8,11 +8,14 @@ from typing import Any
 from omegaconf import MISSING
 
 from mmret.errors import ConfigError
+from mmret.recipe.mixture import AugmentConfig, ImageMaskingConfig, MaskingConfig, MixtureConfig, SourceConfig
+from mmret.recipe.rerank import RerankConfig
 from mmret.recipe.rules import (
     FOLDER_NAME,
     FRACTION,
     FRACTIONS,
     REGEXES,
+    SHARE,
     above,
     at_least,
     check_fields,
@@ -20,67 +23,25 @@ from mmret.recipe.rules import (
     one_of,
 )
 
+__all__ = [
+    "AugmentConfig",
+    "EvaluationConfig",
+    "FeatureCacheConfig",
+    "GradCacheConfig",
+    "ImageMaskingConfig",
+    "MaskingConfig",
+    "MixtureConfig",
+    "OptimizerConfig",
+    "Recipe",
+    "RerankConfig",
+    "ScheduleConfig",
+    "SourceConfig",
+    "Stage",
+    "TrainerConfig",
+]
+
 VERSION = 1
 """Newest schema version that this code reads."""
-
-
-@dataclass
-class SourceConfig:
-    """One source of a mixture. In YAML a bare number is its weight."""
-
-    weight: float = 1.0
-    """Share of the batches, relative to the other sources; 0 leaves the source out."""
-    max_samples: int | None = None
-    """Use only the first so many samples of the source (in its own order, before any shuffle)."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, weight=at_least(0), max_samples=at_least(1))
-
-
-@dataclass
-class MaskingConfig:
-    """BERT's masked tokens (Devlin et al. 2019, Sec. 3.1), whole words at a time; of stages with an `mlm` objective."""
-
-    rule: str = "whole_word"
-    """whole_word: the share is of a text's own tokens, at least a word of each text. vlmo: as in VLMo's released code,
-    the share is of the padded length and padding competes, so short texts often get none."""
-    fraction: float = 0.15
-    """Share of tokens to guess."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, rule=one_of("whole_word", "vlmo"), fraction=FRACTION)
-
-
-@dataclass
-class MixtureConfig:
-    """The data of one stage."""
-
-    sources: dict[str, SourceConfig] = MISSING
-    """Data spec name (or path of a spec YAML) -> weight."""
-    batch_size: int = MISSING
-    """Queries per optimizer step over all ranks and accumulation steps."""
-    documents_per_query: int = 1
-    """1 positive + the rest negatives."""
-    block_size: int | None = None
-    """Neighbouring queries drawn from one source; null: the whole batch. Must divide batch_size."""
-    shuffle_window: int = 4096
-    """Samples shuffled together, in order of (shuffled) shards; 0 keeps the stored order."""
-    num_workers: int = 0
-    """Loader processes per rank; 0 loads in the training process. The batches do not depend on it."""
-    max_bad_fraction: float = 0.001
-    """Stop when more than this share of the samples read was broken and had to be replaced."""
-    masking: MaskingConfig = field(default_factory=MaskingConfig)
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self,
-            batch_size=at_least(1),
-            documents_per_query=at_least(1),
-            block_size=at_least(1),
-            shuffle_window=at_least(0),
-            num_workers=at_least(0),
-            max_bad_fraction=FRACTION,
-        )
 
 
 @dataclass
@@ -92,11 +53,26 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    eps_added: str = "after_correction"
+    """To the second moment's root after its bias correction, as torch does, or before_correction, as the AdamW of older
+    transformers versions, with which VLMo was trained."""
     no_decay: list[str] = field(default_factory=lambda: [r"bias$", r"[nN]orm", r"logit_scale"])
-    """Parameters (regex, searched in the name) without weight decay."""
+    """Parameters (regex, searched in the name) without weight decay; `vlmo_released` stands for the released VLMo's."""
+    layer_decay: float | None = None
+    """Learning rate of a layer as a share of that of the layer above (BEiT's fine-tuning): a tower's block i of n has
+    layer_decay^(n - i + 1), its embeddings layer_decay^(n + 1), heads 1; times `lr_scale`. null: one rate for all."""
 
     def __post_init__(self) -> None:
-        check_fields(self, lr=above(0), weight_decay=at_least(0), betas=FRACTIONS, eps=above(0), no_decay=REGEXES)
+        check_fields(
+            self,
+            lr=above(0),
+            weight_decay=at_least(0),
+            betas=FRACTIONS,
+            eps=above(0),
+            eps_added=one_of("after_correction", "before_correction"),
+            no_decay=REGEXES,
+            layer_decay=SHARE,
+        )
 
 
 @dataclass
@@ -106,13 +82,25 @@ class ScheduleConfig:
     name: str = "linear"
     """constant | linear | cosine: the shape after warm-up."""
     warmup_steps: int = 0
+    warmup_fraction: float = 0.0
+    """The same as a share of the stage's steps, rounded down; one of the two."""
     final_fraction: float = 0.0
     """Where linear and cosine end, as a share of the peak."""
 
     def __post_init__(self) -> None:
         check_fields(
-            self, name=one_of("constant", "linear", "cosine"), warmup_steps=at_least(0), final_fraction=FRACTION
+            self,
+            name=one_of("constant", "linear", "cosine"),
+            warmup_steps=at_least(0),
+            warmup_fraction=FRACTION,
+            final_fraction=FRACTION,
         )
+        if self.warmup_steps and self.warmup_fraction:
+            raise ConfigError("warmup_steps and warmup_fraction are both set; give one of them")
+
+    def warmup(self, steps: int) -> int:
+        """Steps of warm-up in a stage of so many."""
+        return self.warmup_steps or int(self.warmup_fraction * steps)
 
 
 @dataclass
@@ -123,11 +111,21 @@ class GradCacheConfig:
     """Rows per chunk."""
     tokens_per_chunk: int | None = None
     """Tokens per chunk, padding included; rows are sorted by length first."""
-    keep_graph: int = 0
-    """So many chunks of each batch keep their graph: as many as memory allows; they are not computed twice."""
+    keep_graph: int | str = 0
+    """So many chunks of each batch keep their graph and are not computed twice; auto: as many as memory allows."""
+    memory_gb: float | None = None
+    """auto: most memory for these graphs on each rank, in GiB; null: a share of what is free before a step."""
 
     def __post_init__(self) -> None:
-        check_fields(self, chunk_size=at_least(1), tokens_per_chunk=at_least(1), keep_graph=at_least(0))
+        check_fields(
+            self,
+            chunk_size=at_least(1),
+            tokens_per_chunk=at_least(1),
+            keep_graph=is_count_or("auto", least=0),
+            memory_gb=above(0),
+        )
+        if self.memory_gb is not None and self.keep_graph != "auto":
+            raise ConfigError("memory_gb bounds what keep_graph: auto keeps; set keep_graph: auto beside it")
         if (self.chunk_size is None) == (self.tokens_per_chunk is None):
             raise ConfigError("grad_cache wants exactly one of chunk_size and tokens_per_chunk")
 
@@ -145,12 +143,15 @@ class Stage:
     """Name in the log -> objective section (`name:` picks the class; the key itself where it is left out)."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: str | None = None
+    """What trains beside the objectives: all | adapters | connector; null: the adapters where there are some, else all.
+    For anything finer write `lr_scale` instead."""
     lr_scale: dict[str, float] = field(default_factory=lambda: {".*": 1.0})
     """Ordered regexes, searched in parameter names ("model.text.", "objectives.itc."): first match wins, 0 freezes."""
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of the model section that this stage changes (PreFLMR: text left out of the score, encoders separate)."""
     init_from: str | None = "previous"
-    """previous | a folder | null (as the model section says)."""
+    """previous | a folder, or a published VLMo file with its heads | null (as the model section says)."""
 
     validation: MixtureConfig | None = None
     """Held-back data whose loss is logged as val/loss at each evaluation in training and at the end of the stage."""
@@ -160,7 +161,18 @@ class Stage:
     """Batches larger than memory: exact gradient, about a third more computation."""
 
     def __post_init__(self) -> None:
-        check_fields(self, name=FOLDER_NAME, steps=at_least(1), validation_batches=at_least(1))
+        check_fields(
+            self,
+            name=FOLDER_NAME,
+            steps=at_least(1),
+            validation_batches=at_least(1),
+            train=one_of("all", "adapters", "connector"),
+        )
+
+    @property
+    def active_objectives(self) -> dict[str, Any]:
+        """Those with a weight: one of weight 0 is not built, asks nothing of the data and costs nothing."""
+        return {name: config for name, config in self.objectives.items() if config.weight}
 
 
 @dataclass
@@ -187,7 +199,7 @@ class TrainerConfig:
     """Processes on each node, one device each; "auto": as many as there are."""
     num_nodes: int = 1
     strategy: str = "auto"
-    """auto | ddp"""
+    """auto | ddp | fsdp2: ddp with each rank keeping its part of parameters, gradients and AdamW's state."""
     precision: str = "32-true"
     """32-true | bf16-mixed | 16-mixed"""
     accumulate: int = 1
@@ -207,7 +219,7 @@ class TrainerConfig:
             accelerator=one_of("auto", "cpu", "gpu", "cuda", "mps"),
             devices=is_count_or("auto"),
             num_nodes=at_least(1),
-            strategy=one_of("auto", "ddp"),
+            strategy=one_of("auto", "ddp", "fsdp2"),
             precision=one_of("32-true", "bf16-mixed", "16-mixed"),
             accumulate=at_least(1),
             clip_norm=above(0),
@@ -229,6 +241,8 @@ class EvaluationConfig:
     batch_size: int = 64
     controls: bool = True
     """Measure the controls a benchmark names (question only, shuffled images, ...) after the last stage."""
+    rerank: RerankConfig | None = None
+    """After the last stage, measure once more with the best documents of each query sorted anew by the itm head."""
 
     def __post_init__(self) -> None:
         check_fields(self, batch_size=at_least(1))

@@ -7,6 +7,10 @@ from mmret.recipe.yaml_marks import Node
 
 def write_out(root: Node) -> None:
     """Replace shorthand by the long form, in place; what is of another form stays, to be refused by type."""
+    evaluation = root.value.get("evaluation")
+    rerank = _entry(evaluation, "rerank")
+    if evaluation is not None and rerank is not None and not isinstance(rerank.value, (dict, list, type(None))):
+        evaluation.value["rerank"] = Node({"k": rerank}, rerank.origin)
     stages = root.value.get("stages")
     if stages is None or not isinstance(stages.value, list):
         return

@@ -23,8 +23,12 @@ from mmret.models.retriever import Retriever
 from mmret.objectives import Step
 from mmret.ops import average_gradients
 from mmret.ops.grad_cache import CachedEncoding, fixed_chunks, row_lengths, token_chunks
+from mmret.ops.memory import GraphMemory, storages
+from mmret.recipe.chunks import chunk_too_large
 from mmret.recipe.schema import GradCacheConfig, Stage
+from mmret.training.checkpointing import judge_checkpointing
 from mmret.training.module import RetrievalModule
+from mmret.training.sharding import ShardedStrategy
 from mmret.types import Batch, Inputs, Need
 
 logger = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ class ContrastiveModule(RetrievalModule):
             raise ConfigError(f"stage {stage.name} has no grad_cache section; want chunk_size or tokens_per_chunk")
         self.cache: GradCacheConfig = stage.grad_cache
         for name, objective in self.objectives.items():
-            beyond = getattr(type(objective), "needs", frozenset()) - {Need.NEGATIVES}
+            beyond = getattr(type(objective), "needs", frozenset()) - {Need.DOCUMENT, Need.NEGATIVES}
             if beyond:
                 raise ConfigError(
                     f"stage {stage.name}: objective {name} needs {', '.join(sorted(n.value for n in beyond))}, which "
@@ -64,20 +68,21 @@ class ContrastiveModule(RetrievalModule):
                 )
         self.accumulate, self.clip_norm = accumulate, clip_norm
         self.automatic_optimization = False
+        self.memory: GraphMemory | None = None
+        """With `keep_graph: auto`, the room for graphs; what it was told by a step that ran out holds for the next."""
+        self._judged = False
 
     def on_fit_start(self) -> None:
         """Refuse what would not be exact.
 
         Raises:
-            ConfigError: sharded parameters, float16 scaling, or statistics over the rows of a chunk.
+            ConfigError: sharded parameters, or statistics over the rows of a chunk.
         """
-        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy, ShardedStrategy)):
             raise ConfigError(
                 f"grad_cache with {type(self.trainer.strategy).__name__}: chunks may differ between ranks, and sharded "
-                "parameters are gathered in step; use trainer.strategy=ddp"
+                "parameters are gathered in step; use trainer.strategy=ddp or fsdp2"
             )
-        if self.trainer.precision == "16-mixed":
-            raise ConfigError("grad_cache with 16-mixed: gradients of chunks have no common scale; use bf16-mixed")
         norms = [name for name, m in self.model.named_modules() if _counts_rows(m) and m.training]
         if norms:
             raise ConfigError(
@@ -86,12 +91,6 @@ class ContrastiveModule(RetrievalModule):
             )
         # Lightning's checkpoint callback would like the weights before each step; we want those after it.
         warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-        checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in self.model.modules())
-        if checkpointed and self.cache.chunk_size != 1:
-            logger.warning(
-                "activation checkpointing inside grad_cache computes each chunk three times; a smaller "
-                "grad_cache.chunk_size saves memory without"
-            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch; every `accumulate` batches also the optimizer and the schedule step."""
@@ -108,8 +107,14 @@ class ContrastiveModule(RetrievalModule):
         if batch.document is None:
             raise ValueError("this batch has no documents; grad_cache trains queries against documents")
         query_chunks, document_chunks = self._chunks(batch.query), self._chunks(batch.document)
-        keep_documents = min(self.cache.keep_graph, len(document_chunks))
-        keep_queries = min(self.cache.keep_graph - keep_documents, len(query_chunks))
+        if not self._judged:
+            self._judged = True
+            size, most = self.cache.chunk_size, max(len(batch.query), len(batch.document))
+            message = None if size is None else chunk_too_large(size, most)
+            if message:  # a recipe that says so is refused, but not one whose devices are counted at the start
+                logger.warning("grad_cache.chunk_size: %s", message)
+            judge_checkpointing(self.model, batch.query.select(query_chunks[0]), self._graph_memory())
+        keep_queries, keep_documents = self._kept(len(query_chunks), len(document_chunks))
         queries = CachedEncoding(self.model.encode_query, batch.query, query_chunks, keep_queries)
         documents = CachedEncoding(self.model.encode_document, batch.document, document_chunks, keep_documents)
         step = Step(
@@ -131,11 +136,36 @@ class ContrastiveModule(RetrievalModule):
         assert self.cache.chunk_size is not None
         return fixed_chunks(len(inputs), self.cache.chunk_size)
 
+    def _kept(self, num_queries: int, num_documents: int) -> tuple[int, int] | tuple[GraphMemory, GraphMemory]:
+        """How many chunks of each side keep their graph: documents' first, or by the room that there is for both."""
+        keep = self.cache.keep_graph
+        if keep == "auto":
+            self.memory = memory = self._graph_memory()
+            # Gradients are about to be made: they need room before the graphs are gone.
+            missing = [p for p in self.parameters() if p.requires_grad and p.grad is None]
+            memory.begin(reserve=sum(p.numel() * p.element_size() for p in missing))
+            return memory, memory
+        documents = min(int(keep), num_documents)
+        return min(int(keep) - documents, num_queries), documents
+
+    def _graph_memory(self) -> GraphMemory:
+        if self.memory is not None:
+            return self.memory
+        limit = None if self.cache.memory_gb is None else int(self.cache.memory_gb * 2**30)
+        sharers = self.trainer.num_devices if self._trainer is not None else 1
+        return GraphMemory(self.device, limit, sharers, storages(self.parameters()))
+
     def _optimizer_step(self) -> None:
         optimizer = cast(LightningOptimizer, self.optimizers())
-        average_gradients(self.parameters())
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.reduce_gradients()
+        else:
+            average_gradients(self.parameters())
         if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
+            # With float16 gradients are still scaled here, all of a step's chunks by the same factor.
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm * scale)
         optimizer.step()
         optimizer.zero_grad()
         cast(Any, self.lr_schedulers()).step()

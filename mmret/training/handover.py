@@ -22,6 +22,8 @@ class Handover:
     """Same name and shape in both."""
     copied: dict[str, str] = field(default_factory=dict)
     """New name -> the entry it started from (`Retriever.handover_source`)."""
+    resized: dict[str, str] = field(default_factory=dict)
+    """Name -> "old shape to new shape" of what is kept, but fitted to another image size or text length."""
     new: list[str] = field(default_factory=list)
     """Only in the new stage: fresh."""
     dropped: list[str] = field(default_factory=list)
@@ -33,7 +35,8 @@ class Handover:
         """Each list cut to module names, for people."""
         lists: dict[str, list[str]] = {k: list(v) for k, v in asdict(self).items() if isinstance(v, (list, dict))}
         lists["copied"] = [f"{new} from {old}" for new, old in self.copied.items()]
-        return {kind: _modules(names) for kind, names in lists.items()}
+        summary = {kind: _modules(names) for kind, names in lists.items()}
+        return {**summary, "resized": [f"{name} {shapes}" for name, shapes in self.resized.items()]}
 
 
 def hand_over(model: Retriever, old: Mapping[str, Tensor], source: str) -> Handover:
@@ -43,8 +46,14 @@ def hand_over(model: Retriever, old: Mapping[str, Tensor], source: str) -> Hando
         CheckpointError: an entry of the same name has another shape.
     """
     report = Handover(source)
+    shapes = {key: tuple(value.shape) for key, value in old.items()}
     state, old = model.state_dict(), model.adapt_state(dict(old))
-    _take(state, old, report, prefix="")
+    report.resized = {
+        key: f"{shapes[key]} to {tuple(value.shape)}"
+        for key, value in old.items()
+        if shapes.get(key, tuple(value.shape)) != tuple(value.shape)
+    }
+    _take(state, old, report, "", "Sizes must stay between stages")
     for key in list(report.new):
         alias = model.handover_source(key)
         if alias in old:
@@ -59,22 +68,18 @@ def hand_over(model: Retriever, old: Mapping[str, Tensor], source: str) -> Hando
 def hand_over_objectives(objectives: nn.Module, old: Mapping[str, Tensor], report: Handover) -> None:
     """The same for objectives: those of the same name keep their parameters."""
     state = objectives.state_dict()
-    _take(state, old, report, prefix="objectives.")
+    _take(state, old, report, "objectives.", "A head for other classes is another objective: give it another name")
     objectives.load_state_dict(state)
 
 
-def _take(state: dict[str, Any], old: Mapping[str, Tensor], report: Handover, prefix: str) -> None:
+def _take(state: dict[str, Any], old: Mapping[str, Tensor], report: Handover, prefix: str, rule: str) -> None:
     wrong = [
         f"{prefix}{key}: {tuple(old[key].shape)} there, {tuple(value.shape)} here"
         for key, value in state.items()
         if key in old and old[key].shape != value.shape
     ]
     if wrong:
-        raise CheckpointError(
-            f"{report.source} does not fit this stage's model: "
-            + "; ".join(wrong)
-            + ". Sizes must stay between stages."
-        )
+        raise CheckpointError(f"{report.source} does not fit this stage's model: " + "; ".join(wrong) + f". {rule}.")
     for key in state:
         if key in old:
             state[key] = old[key].to(torch.get_default_dtype()) if old[key].is_floating_point() else old[key]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from mmret.models.retriever import Retriever
 from mmret.objectives import ITC, OBJECTIVES, LossOutput, Objective, Step
 from mmret.recipe.schema import Stage
-from mmret.training.optim import build_optimizer, build_schedule, freeze
+from mmret.training.optim import build_optimizer, build_schedule, freeze, lr_scale_of, with_layer_decay
+from mmret.training.sharding import ShardedStrategy
 from mmret.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
 class RetrievalModule(L.LightningModule):
@@ -26,11 +31,13 @@ class RetrievalModule(L.LightningModule):
     def __init__(self, model: Retriever, stage: Stage, seed: int = 0) -> None:
         super().__init__()
         self.model, self.stage, self.seed = model, stage, seed
-        self.objectives = build_objectives(stage.objectives, model)
-        self.weights = {name: config.weight for name, config in stage.objectives.items()}
-        self.needs = frozenset(need for config in stage.objectives.values() for need in OBJECTIVES[config.name].needs)
-        self.scales = freeze(self, stage.lr_scale)
-        self.frozen = [m for m in self.model.children() if _is_frozen(m)]
+        configs = stage.active_objectives
+        self.objectives = build_objectives(configs, model)
+        self.weights = {name: config.weight for name, config in configs.items()}
+        self.needs = frozenset(need for config in configs.values() for need in OBJECTIVES[config.name].needs)
+        self.scales = freeze(self, lr_scale_of(stage, model))
+        parts = [*self.model.children(), *self.model.towers().values()]
+        self.frozen = [part for part in parts if _is_frozen(part)]
         self.train()  # Lightning leaves modes as it finds them
 
     def train(self, mode: bool = True) -> RetrievalModule:
@@ -39,6 +46,11 @@ class RetrievalModule(L.LightningModule):
         for tower in self.frozen:
             tower.eval()
         return self
+
+    def configure_model(self) -> None:
+        """Lightning calls this once its processes are there, and before the optimizer is built."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.shard(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this step."""
@@ -70,7 +82,12 @@ class RetrievalModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW by `lr_scale`; the schedule's length comes from the recipe (asking the trainer loses loader state)."""
-        optimizer = build_optimizer(self, self.stage.optimizer, self.scales)
+        decay = self.stage.optimizer.layer_decay
+        scales = with_layer_decay(self.scales, decay, self.model.layers_above() if decay is not None else {})
+        optimizer = build_optimizer(self, self.stage.optimizer, scales)
+        if decay is not None:
+            counts = ", ".join(f"{group['name']}: {len(group['params'])}" for group in optimizer.param_groups)
+            _tell("stage %s: parameters by learning rate: %s", self.stage.name, counts)
         schedule = build_schedule(optimizer, self.stage.schedule, self.stage.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -79,11 +96,18 @@ class RetrievalModule(L.LightningModule):
         return batch.to(device, non_blocking=True)
 
 
+@rank_zero_only
+def _tell(text: str, *values: object) -> None:
+    logger.info(text, *values)
+
+
 def build_objectives(configs: Mapping[str, Any], model: Retriever) -> nn.ModuleDict:
-    """Objectives by their name in the log, with heads of the model's sizes."""
+    """Objectives by their name in the log, with heads of the model's sizes, ready to train."""
     objectives: dict[str, Objective] = {
         name: OBJECTIVES[config.name].for_model(config, model) for name, config in configs.items()
     }
+    for objective in objectives.values():
+        objective.prepare()
     return nn.ModuleDict(objectives)
 
 

@@ -12,7 +12,34 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmret.errors import ConfigError
-from mmret.recipe.schema import OptimizerConfig, ScheduleConfig
+from mmret.models.retriever import Retriever
+from mmret.models.vlmo.presets import RELEASED_NO_DECAY
+from mmret.recipe.schema import OptimizerConfig, ScheduleConfig, Stage
+from mmret.training.early_epsilon import use_early_epsilon
+
+EVERYTHING = {".*": 1.0}
+"""`lr_scale` where a stage says nothing."""
+
+
+def lr_scale_of(stage: Stage, model: Retriever) -> dict[str, float]:
+    """A stage's `lr_scale`, or the one that its `train` stands for: a part of the model, and the objectives.
+
+    Where the stage says neither, adapters train if the model has some, and everything otherwise.
+
+    Raises:
+        ConfigError: the model has no such part.
+    """
+    parts = model.parts()
+    name = stage.train or ("adapters" if "adapters" in parts and stage.lr_scale == EVERYTHING else "all")
+    if name == "all":
+        return stage.lr_scale
+    if name not in parts:
+        known = ", ".join(["all", *parts])
+        raise ConfigError(f"train: '{name}' is no part of this {type(model).__name__}; known here: {known}")
+    regex = re.compile(parts[name])
+    if not any(regex.search(parameter) for parameter, _ in model.named_parameters()):
+        raise ConfigError(f"train: {name}: no parameter of this model is named so ({parts[name]}); write lr_scale")
+    return {rf"^objectives\.|^model(?=\.).*({parts[name]})": 1.0, ".*": 0.0}
 
 
 def scale_of(name: str, lr_scale: Mapping[str, float]) -> float | None:
@@ -55,15 +82,34 @@ def freeze(module: nn.Module, lr_scale: Mapping[str, float]) -> dict[str, float]
     return scales
 
 
+NO_DECAY = {"vlmo_released": RELEASED_NO_DECAY}
+"""What an entry of `optimizer.no_decay` may name instead of being a regex."""
+
+
+def with_layer_decay(
+    scales: Mapping[str, float], layer_decay: float | None, layers_above: Mapping[str, int]
+) -> dict[str, float]:
+    """Scales times layer_decay^(layers above): BEiT's layer-wise decay (Bao et al. 2021, Sec. 3.2), per tower.
+
+    Args:
+        scales: of `lr_scale`, by parameter.
+        layers_above: by parameter of the model, which is "model." in `scales`; what it does not have is a head's: 0.
+    """
+    if layer_decay is None:
+        return dict(scales)
+    return {n: scale * layer_decay ** layers_above.get(n.removeprefix("model."), 0) for n, scale in scales.items()}
+
+
 def build_optimizer(module: nn.Module, config: OptimizerConfig, scales: Mapping[str, float]) -> AdamW:
     """AdamW over the trainable parameters, one group per (scale, decay) pair, named for the log."""
-    no_decay = [re.compile(pattern) for pattern in config.no_decay]
+    patterns = [one for pattern in config.no_decay for one in NO_DECAY.get(pattern, [pattern])]
+    no_decay = [re.compile(pattern) for pattern in patterns]
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             decay = not any(regex.search(name) for regex in no_decay)
             groups.setdefault((scales[name], decay), []).append(parameter)
-    return AdamW(
+    optimizer = AdamW(
         [
             {
                 "params": parameters,
@@ -78,17 +124,19 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, scales: Mapping[
         # Not on CUDA: there Lightning cannot clip scaled fp16 gradients of a fused optimizer.
         fused=all(p.device.type == "cpu" for ps in groups.values() for p in ps),
     )
+    return use_early_epsilon(optimizer) if config.eps_added == "before_correction" else optimizer
 
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LambdaLR:
-    """Linear warm-up to the peak over `warmup_steps`, then the named shape to `final_fraction` at `steps`."""
+    """Linear warm-up to the peak, then the named shape to `final_fraction` at `steps`."""
+    warmup = config.warmup(steps)
 
     def factor(step: int) -> float:
-        if step < config.warmup_steps:
-            return (step + 1) / (config.warmup_steps + 1)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
         if config.name == "constant":
             return 1.0
-        progress = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
         shape = 1 - progress if config.name == "linear" else (1 + math.cos(math.pi * progress)) / 2
         return config.final_fraction + (1 - config.final_fraction) * shape
 

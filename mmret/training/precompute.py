@@ -58,7 +58,7 @@ def fill_feature_cache(
     writers: dict[str, FeatureWriter] = {}
     written: set[tuple[str, bytes]] = set()
     full = False
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     for role, rows in _missing(model.processor, track(contents, "Encoding frozen towers", total), readers, rank, world):
         if full:
@@ -86,7 +86,8 @@ def fill_feature_cache(
                 counts[name] += 1
     for writer in writers.values():
         writer.close()
-    model.train(training)
+    for module, training in modes.items():  # one by one: frozen towers are in eval mode while the rest trains
+        module.training = training
     if full:
         logger.warning(
             "feature cache %s is full (feature_cache.max_gb = %g): the rest is encoded as it comes; "
@@ -119,7 +120,7 @@ def _missing(
     wanted: set[tuple[str, bytes]] = set()
     seen: set[tuple[Role, str | None, str | None, tuple[bytes, ...]]] = set()
     for role, content in contents:
-        identity = (role, content.text, content.instruction, tuple(image.key for image in content.images))
+        identity = (role, content.text, content.instruction, tuple(image.key for image in content.pictures))
         if identity in seen:
             continue
         seen.add(identity)

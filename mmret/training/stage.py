@@ -18,16 +18,16 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmret.data import MixtureDataModule
 from mmret.evaluation.evaluator import Evaluator
 from mmret.models import MODELS
 from mmret.models.retriever import Retriever
+from mmret.objectives.store import save_objectives, stored_state
 from mmret.ops import rank_and_world
 from mmret.recipe import stage_model_config
-from mmret.recipe.schema import Recipe, Stage
+from mmret.recipe.schema import Recipe, Stage, TrainerConfig
 from mmret.training.callbacks import EvaluateInTraining, Throughput, checkpoints, newest_checkpoint, progress
 from mmret.training.contrastive import ContrastiveModule
 from mmret.training.handover import Handover, hand_over, hand_over_objectives
@@ -38,6 +38,7 @@ from mmret.training.optim import trainable_count
 from mmret.training.precompute import fill_feature_cache, stage_contents
 from mmret.training.progress import track
 from mmret.training.record import settings_of
+from mmret.training.sharding import ShardedStrategy, whole
 from mmret.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,11 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     evaluator = Evaluator(
         recipe.evaluation.during_training, batch_size=recipe.evaluation.batch_size, device=None, track=track
     )
+    evaluator.leave_out_headless(module.objectives, module.model.retrieves)
     held_back = None
     if stage.validation is not None:
         held_back = MixtureDataModule(stage.validation, processor, needs, recipe.seed, stage.validation_batches)
-    if recipe.feature_cache is not None and hasattr(module.model, "towers"):
+    if recipe.feature_cache is not None:
         contents = [*stage_contents(data), *(stage_contents(held_back) if held_back else ()), *evaluator.contents()]
         fill_feature_cache(module.model, contents, recipe.feature_cache)
 
@@ -94,7 +96,8 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         raise KeyboardInterrupt
     module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
     metrics = measure()
-    shown = {name: value for name, value in metrics.items() if name.endswith(("/recall@1", "val/loss"))}
+    telling = ("/recall@1", "/accuracy", "/vqa_score", "val/loss")
+    shown = {name: value for name, value in metrics.items() if name.endswith(telling)}
     if shown:
         logger.info("stage %s: %s", stage.name, ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
     record = {
@@ -110,8 +113,9 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         "bad_samples": data.bad,
         "seconds": round(time.monotonic() - began, 1),
     }
-    if trainer.is_global_zero:
-        _leave(module, folder, record)
+    with whole(module):
+        if trainer.is_global_zero:
+            _leave(module, folder, record)
     trainer.strategy.barrier("stage finished")
 
 
@@ -133,9 +137,9 @@ def _build(recipe: Recipe, stage: Stage, previous: Path | None) -> tuple[Retriev
     else:
         folder = Path(source) / "model" if (Path(source) / "model").is_dir() else Path(source)
         model = cls(config)
-        handover = hand_over(model, cls.load(folder).state_dict(), str(folder))
-        stored = folder.parent / "objectives.safetensors"
-        objectives = load_file(stored) if stored.exists() else {}
+        handover = hand_over(model, model.earlier_state(folder), str(folder))
+        model.after_handover(handover.new)
+        objectives = stored_state(folder)
     module = _module(recipe, stage, model)
     hand_over_objectives(module.objectives, objectives, handover)
     handover.frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
@@ -153,11 +157,12 @@ def _measure(
     module: RetrievalModule, evaluator: Evaluator, held_back: MixtureDataModule | None
 ) -> Callable[[], dict[str, float]]:
     def measure() -> dict[str, float]:
-        metrics = evaluator(module.model) if evaluator.benchmarks else {}
-        if held_back is not None:
-            held_back.rank, held_back.world = rank_and_world()
-            metrics = {**metrics, **validation_loss(module, held_back.train_dataloader())}
-        return metrics
+        with whole(module):
+            metrics = evaluator(module.model, objectives=module.objectives) if evaluator.benchmarks else {}
+            if held_back is not None:
+                held_back.rank, held_back.world = rank_and_world()
+                metrics = {**metrics, **validation_loss(module, held_back.train_dataloader())}
+            return metrics
 
     return measure
 
@@ -185,7 +190,7 @@ def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callbac
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
-        strategy=t.strategy,
+        strategy=_strategy(t),
         precision=t.precision,  # pyright: ignore[reportArgumentType]  (the recipe's check knows Lightning's names)
         accumulate_grad_batches=t.accumulate if automatic else 1,
         gradient_clip_val=t.clip_norm if automatic else None,
@@ -202,12 +207,29 @@ def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callbac
     )
 
 
+def _strategy(trainer: TrainerConfig) -> str | ShardedStrategy:
+    return ShardedStrategy(_world(trainer)) if trainer.strategy == "fsdp2" else strategy_name(trainer)
+
+
+def _world(trainer: TrainerConfig) -> int:
+    devices = trainer.devices if trainer.devices != "auto" else max(torch.cuda.device_count(), 1)
+    return int(devices) * trainer.num_nodes
+
+
+def strategy_name(trainer: TrainerConfig) -> str:
+    """Lightning's name of how processes train together: DDP that allows for parameters which a step does not reach.
+
+    VLMo has experts that some objectives pass by, and a rank's rows may all be texts. DDP looks through each step's
+    graph for that (12 ms for 24 layers read six times) and gives what no rank reached no gradient, as one process does.
+    """
+    several = _world(trainer) > 1
+    return "ddp_find_unused_parameters_true" if several or trainer.strategy == "ddp" else trainer.strategy
+
+
 def _leave(module: RetrievalModule, folder: Path, record: dict[str, Any]) -> None:
     """Write model, objectives and, last, stage.json: its presence says that the stage is complete."""
     module.model.save(folder / "model")
-    objectives = {k: v.detach().cpu().contiguous() for k, v in module.objectives.state_dict().items()}
-    if objectives:
-        save_file(objectives, folder / "objectives.safetensors")
+    save_objectives(module.objectives, folder / "model")
     merge_logs(folder)
     temporary = folder / "stage.json.tmp"
     temporary.write_text(json.dumps(record, indent=1))

@@ -12,13 +12,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mmret.evaluation.evaluator import Evaluator
 from mmret.models import MODELS
+from mmret.objectives.store import load_objectives
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe
-from mmret.training.optim import scale_of
+from mmret.training.optim import lr_scale_of, scale_of
 from mmret.training.precompute import fill_feature_cache
 from mmret.training.progress import track
 from mmret.training.record import claim, finished, stage_fingerprint
 from mmret.training.stage import run_stage
+from mmret.training.vocabulary import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +34,17 @@ def run_recipe(recipe: Recipe, fresh: bool = False) -> Path:
         fresh: delete the run's folder first.
 
     Raises:
-        ConfigError: the folder holds a run of another recipe.
+        ConfigError: the folder holds a run of another recipe, or a classifier's number of classes is not the data's.
     """
     out = Path(recipe.out)
     if fresh and rank_zero_only.rank == 0 and (out / "recipe.yaml").exists():
         shutil.rmtree(out)
     if recipe.trainer.threads:
         torch.set_num_threads(recipe.trainer.threads)
+    check_classes(recipe)
     claim(out, recipe)
+    if recipe.evaluation.rerank is not None:
+        Evaluator(recipe.evaluation.benchmarks).check_rerank(recipe.evaluation.rerank)
     previous: Path | None = None
     fingerprint = ""
     for stage in recipe.stages:
@@ -67,12 +72,18 @@ def _measure(recipe: Recipe, out: Path, folder: Path) -> None:
     if wanted.controls and evaluator.wants("untrained"):
         torch.manual_seed(recipe.seed)
         untrained = cls.from_config(stage_model_config(recipe, recipe.stages[-1]))
-    if recipe.feature_cache is not None and hasattr(model, "towers"):
+    if recipe.feature_cache is not None:
         for one in (model, untrained):
             if one is not None:
                 contents, frozen = evaluator.contents(), _frozen_towers(recipe, one)
                 fill_feature_cache(one, contents, recipe.feature_cache, frozen=frozen)
-    evaluation = evaluator.measure(model, controls=wanted.controls, untrained=untrained)
+    evaluation = evaluator.measure(
+        model,
+        objectives=load_objectives(folder, model),
+        controls=wanted.controls,
+        untrained=untrained,
+        rerank=wanted.rerank,
+    )
     if rank_zero_only.rank == 0:
         from mmret.evaluation.report import terminal_table, write_report
 
@@ -85,7 +96,8 @@ def _frozen_towers(recipe: Recipe, model: Any) -> set[str]:
     names = {id(parameter): f"model.{name}" for name, parameter in model.named_parameters()}
     frozen = set(model.towers())
     for stage in recipe.stages:
+        scales = lr_scale_of(stage, model)
         for tower, module in model.towers().items():
-            if any(scale_of(names[id(parameter)], stage.lr_scale) for parameter in module.parameters()):
+            if any(scale_of(names[id(parameter)], scales) for parameter in module.parameters()):
                 frozen.discard(tower)
     return frozen

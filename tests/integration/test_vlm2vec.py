@@ -27,9 +27,8 @@ stages:
     data: {{batch_size: 16, documents_per_query: 2, sources: {{{spec}: 1}}}}
     objectives: {{itc: {{temperature: 0.05, symmetric: false}}}}
     optimizer: {{lr: 3e-3}}
-    lr_scale: {{'lora_': 1, '.*': 0}}
     schedule: {{warmup_steps: 2}}
-    grad_cache: {{tokens_per_chunk: 200, keep_graph: 1}}
+    grad_cache: {{tokens_per_chunk: 200, keep_graph: auto}}
 trainer: {{accelerator: cpu, checkpoint_every: 2, log_every: 2, accumulate: 2}}
 evaluation:
   benchmarks: [{benchmark}]

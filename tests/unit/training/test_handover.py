@@ -55,3 +55,14 @@ def test_summary_counts_by_module():
     report = Handover("x", kept=["a.b.c", "a.b.d", "e"], copied={"q.w.x": "d.w.x"})
     assert report.summary()["kept"] == ["a.b (2)", "e"]
     assert report.summary()["copied"] == ["q.w from d.w"]
+
+
+def test_entries_fitted_to_another_size_are_named_with_both_shapes():
+    class Resampling(Model):
+        def adapt_state(self, state):
+            return {**state, "table.weight": state["table.weight"][:, :2]}
+
+    report = hand_over(Resampling(table=2, same=3), Model(table=5, same=3).state_dict(), "stage a")
+    assert report.resized == {"table.weight": "(1, 5) to (1, 2)"}
+    assert report.summary()["resized"] == ["table.weight (1, 5) to (1, 2)"]
+    assert report.kept == ["table.weight", "same.weight"]

@@ -27,7 +27,7 @@ def rows(swapped=False):
     return drawn
 
 
-def module():
+def module(itm=1.0, optimizer=None):
     stage = Stage(
         name="pairs",
         steps=4,
@@ -35,10 +35,10 @@ def module():
         objectives={
             "itc": ITCConfig(temperature=0.07, learn_temperature=True, weight=0.5),
             "itc_vl": ITCConfig(temperature=0.07, learn_temperature=True, weight=0.5, head="vl"),
-            "itm": ITMConfig(),
+            "itm": ITMConfig(weight=itm),
             "mlm": MLMConfig(weight=0.25),
         },
-        optimizer=OptimizerConfig(lr=1e-2),
+        optimizer=optimizer or OptimizerConfig(lr=1e-2),
     )
     return RetrievalModule(toy_model(noise=0.0), stage)
 
@@ -97,3 +97,37 @@ def test_masking_without_texts_or_vocabulary_says_so():
 def test_masking_is_a_setting_of_the_data():
     config = MixtureConfig(sources={}, batch_size=4, masking=MaskingConfig(rule="vlmo"))
     assert asdict(config)["masking"] == {"rule": "vlmo", "fraction": 0.15}
+
+
+def test_an_objective_of_weight_0_is_not_built_and_costs_no_pass(monkeypatch):
+    training = module(itm=0.0)
+    training.log = training.log_dict = lambda *args, **settings: None
+    assert training.objectives.keys() == {"itc", "itc_vl", "mlm"}
+    passes = []
+    read = training.model.encode_pair
+    monkeypatch.setattr(training.model, "encode_pair", lambda *inputs: passes.append(1) or read(*inputs))
+    training.training_step(collate(rows(), training.model.processor, MaskingConfig()), 0)
+    assert len(passes) == 1  # mlm's; itm would read the batch three times more
+
+
+def test_layer_decay_goes_by_the_depth_of_each_parameter(caplog):
+    training = module(optimizer=OptimizerConfig(lr=1.0, layer_decay=0.5))  # three blocks
+    with caplog.at_level("INFO"):
+        optimizer = training.configure_optimizers()["optimizer"]
+    names = {id(p): name for name, p in training.named_parameters()}
+    rates = {names[id(p)]: group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    expected = {
+        "model.backbone.text.word.weight": 0.5**4,
+        "model.backbone.image.patch.bias": 0.5**4,
+        "model.backbone.blocks.0.experts.text.fc1.weight": 0.5**3,
+        "model.backbone.blocks.1.gamma_1": 0.5**2,
+        "model.backbone.blocks.2.experts.vl.norm.weight": 0.5,
+        "model.backbone.positions.table": 1.0,
+        "model.backbone.norm.weight": 1.0,
+        "model.projections.text.weight": 1.0,
+        "objectives.itm.head.weight": 1.0,
+        "objectives.itc.logit_scale": 1.0,
+    }
+    assert {name: rates[name] for name in expected} == expected
+    assert "stage pairs: parameters by learning rate: x1: " in caplog.text
+    assert "x0.0625, no decay: " in caplog.text

@@ -7,7 +7,9 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from mmret.models import Retriever
 from mmret.objectives import HardNegativeConfig, ITCConfig
 from mmret.ops import maxsim
 from mmret.recipe.schema import MixtureConfig, OptimizerConfig, Stage
@@ -16,8 +18,10 @@ from mmret.types import Batch, Embeddings, Inputs
 DIM, QUERIES, NUM_DOCUMENTS = 6, 8, 2
 
 
-class TwoTowers(nn.Module):
+class TwoTowers(Retriever):
     """One vector a row, or one a token (late interaction)."""
+
+    config = None
 
     def __init__(self, late_interaction, dropout=0.0):
         super().__init__()
@@ -45,6 +49,15 @@ class TwoTowers(nn.Module):
         if self.late_interaction:
             return maxsim(queries.vectors, documents.vectors, documents.mask)
         return queries.vectors.float() @ documents.vectors.float().T
+
+    def save(self, folder):
+        torch.save(self.state_dict(), folder)
+
+    @classmethod
+    def load(cls, folder, **overrides):
+        model = cls(**overrides)
+        model.load_state_dict(torch.load(folder))
+        return model
 
 
 def batch_of(rank, world, queries=QUERIES, seed=5):
@@ -81,8 +94,12 @@ class GradientBeforeStep(L.Callback):
         self.gradients, self.rates = [], []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        self.gradients.append([None if p.grad is None else p.grad.clone() for p in pl_module.parameters()])
+        self.gradients.append([None if p.grad is None else _whole(p.grad) for p in pl_module.parameters()])
         self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def _whole(gradient):
+    return (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
 
 
 class RanksOutside(LightningEnvironment):
@@ -104,23 +121,26 @@ class RanksOutside(LightningEnvironment):
         pass
 
 
-def fit(module, batches, rank=0, world=1, **settings):
+def fit(module, batches, rank=0, world=1, strategy=None, resume=None, callbacks=(), **settings):
     """Train on the given batches; returns what the optimizer was given."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     seen = GradientBeforeStep()
-    strategy = "auto" if world == 1 else DDPStrategy(cluster_environment=RanksOutside(rank, world))
+    if strategy is None:
+        strategy = "auto" if world == 1 else DDPStrategy()
+    if strategy != "auto":
+        strategy.cluster_environment = RanksOutside(rank, world)
     trainer = L.Trainer(
         accelerator="cpu",
         devices=world,
         strategy=strategy,
         max_epochs=1,
         logger=False,
-        callbacks=[seen],
-        enable_checkpointing=False,
+        callbacks=[seen, *callbacks],
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         **settings,
     )
-    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None), ckpt_path=resume, weights_only=False)
     return seen, trainer
