@@ -19,3 +19,17 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="write the result to stdout as JSON")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers."""
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="processes; default: as many as processors, one for small data"
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"want a number of at least 1, got '{text}'")
+    return value

@@ -31,10 +31,12 @@ def run(args: argparse.Namespace) -> int:
     loaded = read_recipe(args.recipe, args.overrides)
     from mmret.cli.estimate import FORMULA, estimate
     from mmret.cli.inventory import take_inventory
+    from mmret.training.vocabulary import class_mismatches
 
     inventory = take_inventory(loaded.recipe)
     results = [estimate(loaded, index) for index in range(len(loaded.recipe.stages))]
     problems = [problem for _, found in results for problem in found]
+    problems += [loaded.problem(path, message) for path, message in class_mismatches(loaded.recipe)]
     costs = [cost for cost, _ in results]
     if args.json:
         write_json(as_json(loaded, costs, inventory, FORMULA))
@@ -87,7 +89,7 @@ def as_json(loaded: LoadedRecipe, costs: list[StageCost], inventory: Inventory, 
                 "trained": None if cost.unknown else cost.trained,
                 "unknown": cost.unknown or None,
                 "modules": [vars(count) for count in cost.modules],
-                "lr_scale": [{**vars(count), "scale": stage.lr_scale[count.name]} for count in cost.groups],
+                "lr_scale": [vars(group) for group in cost.groups],
                 "memory": None if cost.memory is None else {**vars(cost.memory), "total": cost.memory.total},
                 "sources": source_use(stage, inventory.sources),
             }
@@ -143,7 +145,7 @@ def _print_stage(cost: StageCost, stage: Stage, inventory: Inventory) -> None:
     )
     _print_table(
         ["lr_scale", "scale", "parameters"],
-        [[count.name, f"{stage.lr_scale[count.name]:g}", f"{count.total:,}"] for count in cost.groups],
+        [[group.name, f"{group.scale:g}", f"{group.total:,}"] for group in cost.groups],
     )
     memory = cost.memory
     if memory is not None:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from mmret.cli.inventory import missing_weights
+from mmret.cli.inventory import missing_tokenizers, missing_weights
 from mmret.cli.trace import bytes_kept
 from mmret.errors import ConfigError
-from mmret.models import MODELS
+from mmret.models import MODELS, Retriever
+from mmret.models.depth import blocks
 from mmret.objectives import OBJECTIVES
 from mmret.recipe import LoadedRecipe, Problem, Recipe, Stage, stage_model_config
-from mmret.training.optim import scale_of, scale_of_parameters
+from mmret.training.optim import lr_scale_of, scale_of, scale_of_parameters
 
 FORMULA = (
     "memory of one rank, an estimate: weights 4 bytes a parameter (+2 with mixed precision: the half copy of a pass); "
-    "gradients 4 and AdamW 8 a trained one (+4 gradient buckets with several ranks); activations: what the backward "
+    "gradients 4 and AdamW 8 a trained one (+4 gradient buckets with several ranks); with fsdp2 a rank's share of these "
+    "and what is gathered at once: two blocks and all outside of blocks, with grad_cache everything; "
+    "activations: what the backward "
     "pass keeps of one query and one document of full length, traced without computing, times their numbers in one "
     "pass; scores 12 bytes a pair. Not counted: kernels' workspace, fragmentation, evaluation, the data loader"
 )
+
+OBJECTIVE = "objectives."
+"""Begins what an objective finds wrong with the model."""
 
 
 @dataclass
@@ -31,6 +37,13 @@ class Count:
     name: str
     total: int = 0
     trained: int = 0
+
+
+@dataclass
+class Group(Count):
+    """The parameters that a pattern decides."""
+
+    scale: float = 1.0
 
 
 @dataclass
@@ -65,7 +78,7 @@ class StageCost:
     scores: tuple[int, int]
     """Rows and columns of the score matrix."""
     modules: list[Count] = field(default_factory=list)
-    groups: list[Count] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     """Per lr_scale pattern, the parameters that it decides."""
     memory: Memory | None = None
     unknown: str = ""
@@ -94,14 +107,20 @@ def estimate(loaded: LoadedRecipe, index: int) -> tuple[StageCost, list[Problem]
         module = _laid_out(recipe.model.name, stage, stage_model_config(recipe, stage))
     except ConfigError as error:
         cost.unknown = f"unknown: {error}"
-        absent = any(name in str(error) for name in missing_weights(recipe.model))
+        absent = any(name in str(error) for name in (*missing_weights(recipe.model), *missing_tokenizers(stage)))
         return cost, [] if absent else [_model_problem(loaded, index, line) for line in str(error).splitlines()]
     parameters = dict(module.named_parameters())
+    try:
+        stage = replace(stage, train=None, lr_scale=lr_scale_of(stage, cast(Retriever, module["model"])))
+    except ConfigError as error:
+        return cost, [loaded.problem(("stages", index, "train"), str(error).partition(": ")[2])]
     problems = _pattern_problems(loaded, index, list(parameters), stage)
     for name, parameter in parameters.items():
         parameter.requires_grad_((scale_of(name, stage.lr_scale) or 0) > 0)
     cost.modules, cost.groups = _by_module(parameters), _by_pattern(parameters, stage)
     cost.memory = _memory(cost, module, trainer.precision)
+    if trainer.strategy == "fsdp2":
+        _shard(cost.memory, cost, module, everything=stage.grad_cache is not None)
     _add_activations(cost.memory, recipe, stage, module, cost)
     return cost, problems
 
@@ -109,13 +128,25 @@ def estimate(loaded: LoadedRecipe, index: int) -> tuple[StageCost, list[Problem]
 def _laid_out(name: str, stage: Stage, config: Any) -> nn.ModuleDict:
     """Model and objectives without memory for their parameters, under the names that training gives them."""
     model = MODELS[name].skeleton(config)
-    with torch.device("meta"):
-        objectives = {key: OBJECTIVES[own.name].for_model(own, model) for key, own in stage.objectives.items()}
+    objectives = {}
+    for key, own in stage.active_objectives.items():
+        try:
+            with torch.device("meta"):
+                objectives[key] = OBJECTIVES[own.name].for_model(own, model)
+        except ConfigError as error:
+            lines = str(error).splitlines()
+            raise ConfigError("\n".join(f"{OBJECTIVE}{key}: {line}" for line in lines)) from error
     return nn.ModuleDict({"model": model, "objectives": nn.ModuleDict(objectives)})
 
 
 def _model_problem(loaded: LoadedRecipe, index: int, line: str) -> Problem:
-    """A complaint of the model, at the key that it begins with: the stage's, where the stage changes it."""
+    """A complaint of an objective, or of the model, at the key that it begins with: the stage's, where that has it."""
+    if line.startswith(OBJECTIVE):
+        name, _, line = line.removeprefix(OBJECTIVE).partition(": ")
+        field = line.split(":")[0].rpartition(".")[2]
+        path = ("stages", index, "objectives", name)
+        known = hasattr(loaded.recipe.stages[index].objectives[name], field)
+        return loaded.problem((*path, field) if known else path, line)
     key = line.split(" ")[0].rstrip(":").rpartition(".")[2]
     section = ("stages", index, "model") if key in loaded.recipe.stages[index].model else ("model",)
     return loaded.problem((*section, key) if hasattr(loaded.recipe.model, key) else section, line)
@@ -144,8 +175,8 @@ def _by_module(parameters: dict[str, nn.Parameter]) -> list[Count]:
     return list(counts.values())
 
 
-def _by_pattern(parameters: dict[str, nn.Parameter], stage: Stage) -> list[Count]:
-    counts = {pattern: Count(pattern) for pattern in stage.lr_scale}
+def _by_pattern(parameters: dict[str, nn.Parameter], stage: Stage) -> list[Group]:
+    counts = {pattern: Group(pattern, scale=scale) for pattern, scale in stage.lr_scale.items()}
     for name, parameter in parameters.items():
         pattern = next((p for p in stage.lr_scale if scale_of(name, {p: 1.0}) is not None), None)
         if pattern is not None:
@@ -165,6 +196,17 @@ def _memory(cost: StageCost, module: nn.Module, precision: str) -> Memory:
     )
 
 
+def _shard(memory: Memory, cost: StageCost, module: nn.Module, everything: bool) -> None:
+    """What fsdp2 leaves of it on a rank: its share, and beside it what is gathered at once."""
+    ranks, total = cost.ranks or 1, sum(p.numel() for p in module.parameters())
+    sizes = sorted(sum(p.numel() for p in block.parameters()) for block in blocks(module))
+    gathered = total if everything else total - sum(sizes) + sum(sizes[-2:])
+    trained = cost.trained * gathered // max(total, 1)
+    memory.weights = memory.weights * gathered // max(total, 1) + 4 * total // ranks
+    memory.gradients = 4 * cost.trained // ranks + 4 * trained
+    memory.optimizer //= ranks
+
+
 def _add_activations(memory: Memory, recipe: Recipe, stage: Stage, module: nn.ModuleDict, cost: StageCost) -> None:
     """Trace one query and one document; an architecture that cannot be traced leaves them unknown."""
     cache = stage.grad_cache
@@ -180,6 +222,9 @@ def _add_activations(memory: Memory, recipe: Recipe, stage: Stage, module: nn.Mo
         memory.why = f"not traced: {' '.join(str(error).split())[:160]}"
         return
     if cache is not None and cache.chunk_size is not None:
-        memory.activations = max(per_query, per_document) * cache.chunk_size * (1 + cache.keep_graph)
+        kept = cache.keep_graph if isinstance(cache.keep_graph, int) else 0
+        memory.activations = max(per_query, per_document) * cache.chunk_size * (1 + kept)
+        if cache.keep_graph == "auto":  # beside one chunk's, as much as there is, or is allowed
+            memory.activations += int((cache.memory_gb or 0) * 2**30)
     else:
         memory.activations = cost.rows * (per_query + per_document * stage.data.documents_per_query)

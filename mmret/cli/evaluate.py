@@ -9,6 +9,7 @@ from mmret.cli.arguments import add_json
 from mmret.cli.console import console, say, write_json
 from mmret.errors import ConfigError
 from mmret.recipe import Recipe, load_recipe
+from mmret.recipe.rerank import RerankConfig
 
 SUMMARY = "measure a checkpoint on benchmarks"
 
@@ -23,8 +24,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="benchmarks (mmret ls benchmarks), single splits, or a suite (m2kr); default for a run: its recipe's",
     )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
+    parser.add_argument("--dim", type=int, metavar="N", help="use the first N numbers of each embedding (matryoshka)")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--no-controls", action="store_true", help="leave the benchmarks' controls out")
+    parser.add_argument(
+        "--rerank", type=int, metavar="K", help="sort the first K documents of each query anew by the itm head"
+    )
+    parser.add_argument(
+        "--rerank-score",
+        choices=["itm", "itm_plus_cosine"],
+        help="by the log-odds of a match (default), or by its logit plus the first score",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="write metrics.json, per-query values and TREC runs there")
     add_json(parser)
 
@@ -33,13 +43,19 @@ def run(args: argparse.Namespace) -> int:
     """Measure; tables on stderr, with --json the metrics by name on stdout."""
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, got {args.batch_size}")
+    if args.rerank_score and args.rerank is None:
+        raise ConfigError("--rerank-score says how to re-rank; give --rerank K beside it")
     folder, recipe = find_model(args.checkpoint)
+    rerank = recipe.evaluation.rerank if recipe and not args.benchmarks else None
+    if args.rerank is not None:
+        rerank = RerankConfig(args.rerank, args.rerank_score or "itm")
     targets = args.benchmarks or (recipe.evaluation.benchmarks if recipe else [])
     if not targets:
         raise ConfigError(f"name a benchmark (mmret ls benchmarks): mmret evaluate {args.checkpoint} BENCHMARK")
     import torch
 
     from mmret.evaluation import Evaluator, evaluate_checkpoint
+    from mmret.evaluation.names import RERANKED
     from mmret.evaluation.suite import expand_targets, print_suite
     from mmret.evaluation.terminal import terminal_table
     from mmret.training.progress import track
@@ -49,13 +65,25 @@ def run(args: argparse.Namespace) -> int:
     for target, why in chosen.missing.items():
         say(f"{target} is left out: {why}", "yellow")
     evaluator = Evaluator(chosen.targets, out=args.out, batch_size=args.batch_size, device=device, track=track)
-    metrics = evaluate_checkpoint(folder, evaluator, controls=not args.no_controls).metrics
+    settings = {} if args.dim is None else {"dim": args.dim}
+    metrics = evaluate_checkpoint(
+        folder, evaluator, controls=not args.no_controls, rerank=rerank, overrides=settings
+    ).metrics
     terminal_table(metrics, console=console)
     for suite in chosen.suites:
-        print_suite(suite, {Path(args.checkpoint).name: suite.percent(metrics)}, console)
+        name = Path(args.checkpoint).name
+        rows = {name: suite.percent(metrics), f"{name}\nre-ranked": suite.percent(metrics, RERANKED)}
+        print_suite(suite, {title: row for title, row in rows.items() if row}, console)
+    if not metrics:
+        say(
+            "no numbers: what was asked has no labels here"
+            + ("" if args.out else "; --out FOLDER keeps the predictions")
+        )
     if args.out:
         say(f"written to {args.out}")
     if args.json:
+        for suite in chosen.suites:
+            metrics |= suite.means(metrics)
         write_json(metrics)
     return 0
 

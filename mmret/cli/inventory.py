@@ -9,7 +9,7 @@ from typing import Any
 from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
 from mmret.errors import ConfigError
-from mmret.recipe import Recipe
+from mmret.recipe import Recipe, Stage
 from mmret.recipe.shipped import shown
 
 WEIGHT_KEYS = ("text", "tokenizer", "vision", "vision_weights", "backbone", "weights")
@@ -51,6 +51,7 @@ def take_inventory(recipe: Recipe) -> Inventory:
             found.missing += [f"data {name}: {line}" for line in facts.missing]
         if stage.init_from not in (None, "previous") and not Path(stage.init_from).expanduser().exists():
             found.missing.append(f"stage {stage.name}: init_from {stage.init_from}: no such folder")
+        found.missing += missing_tokenizers(stage).values()
     found.missing += missing_weights(recipe.model).values()
     return found
 
@@ -63,6 +64,8 @@ def look_at(name: str) -> SourceFacts:
         return SourceFacts(name, None, None, None, (str(error),))
     tables = [spec.resolve(table) for table in (spec.documents, spec.images) if table]
     missing = [f"{shown(path)} (table)" for path in tables if not path.is_file()]
+    if spec.classes and not spec.resolve(spec.classes).is_file():
+        missing.append(f"{shown(spec.resolve(spec.classes))} (classes)")
     path = spec.resolve(spec.shards)
     if not path.is_file():
         return SourceFacts(name, None, None, None, (f"{shown(path)} (manifest)", *missing))
@@ -91,6 +94,20 @@ def missing_weights(config: Any) -> dict[str, str]:
                 missing[name] = f"weights model.{key}: '{name}' is not here; a run would fetch it from the model hub"
         except ConfigError as error:
             missing[name] = f"weights model.{key}: {error}"
+    return missing
+
+
+def missing_tokenizers(stage: Stage) -> dict[str, str]:
+    """Visual tokenizers that the stage's objectives name and that are not here, with a line to say so."""
+    from mmret.models.visual_tokenizer import find_visual_tokenizer
+
+    missing = {}
+    for key, config in stage.active_objectives.items():
+        if config.name == "mim":
+            try:
+                find_visual_tokenizer(config.tokenizer)
+            except ConfigError as error:
+                missing[config.tokenizer] = f"stage {stage.name}: {key}.tokenizer {error}"
     return missing
 
 

@@ -5,34 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import mmret
-from mmret.cli import check, convert, cp, data, evaluate, ls, report, run, search, show
+from mmret.cli import check, codebook, convert, cp, data, evaluate, ls, report, run, search, show
 from mmret.cli.console import say, show_log
+from mmret.cli.verb import Verb
 from mmret.errors import ConfigError, MMRetError
 from mmret.launch import process_rank
 from mmret.recipe.problem import did_you_mean
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it."""
-
-
-class Verb(Protocol):
-    """What each file of a verb has."""
-
-    @property
-    def SUMMARY(self) -> str:
-        """One line for `mmret --help`."""
-        ...
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the arguments."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do it; returns the exit code."""
-        ...
 
 
 VERBS: dict[str, Verb] = {
@@ -42,11 +27,13 @@ VERBS: dict[str, Verb] = {
     "evaluate": evaluate,
     "search": search,
     "report": report,
-    "data": data,
     "ls": ls,
     "cp": cp,
     "convert": convert,
+    "codebook": codebook,
 }
+GROUPS: dict[str, tuple[str, Mapping[str, Verb]]] = {"data": (data.SUMMARY, data.ACTIONS)}
+"""Verbs that are several: `mmret data check`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,10 +60,21 @@ def _dispatch(argv: list[str]) -> int:
         say(f"mmret {mmret.__version__}")
         return 0
     name, rest = argv[0], argv[1:]
-    if name not in VERBS:
-        hint = f" Did you mean 'mmret run {name}'?" if name.endswith((".yaml", ".yml")) else did_you_mean(name, VERBS)
-        raise ConfigError(f"unknown verb '{name}'; known: {', '.join(VERBS)}.{hint}")
-    verb = VERBS[name]
+    known = [*VERBS, *GROUPS]
+    if name not in known:
+        hint = f" Did you mean 'mmret run {name}'?" if name.endswith((".yaml", ".yml")) else did_you_mean(name, known)
+        raise ConfigError(f"unknown verb '{name}'; known: {', '.join(known)}.{hint}")
+    if name in GROUPS:
+        summary, actions = GROUPS[name]
+        if not rest or rest[0] in ("-h", "--help", "help"):
+            say(_list(f"mmret {name} ACTION ...", {action: verb.SUMMARY for action, verb in actions.items()}, summary))
+            return 0 if rest else ConfigError.exit_code
+        if rest[0] not in actions:
+            hint = did_you_mean(rest[0], actions)
+            raise ConfigError(f"mmret {name} has no action '{rest[0]}'; known: {', '.join(actions)}.{hint}")
+        verb, name, rest = actions[rest[0]], f"{name} {rest[0]}", rest[1:]
+    else:
+        verb = VERBS[name]
     parser = _Parser(prog=f"mmret {name}", description=verb.SUMMARY, allow_abbrev=False)
     verb.configure(parser)
     args, unknown = parser.parse_known_intermixed_args(rest)
@@ -86,10 +84,16 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.SUMMARY}" for name, verb in VERBS.items()]
-    more = "mmret VERB --help tells more. Settings of a recipe follow it as key.path=value."
-    return "\n".join(["mmret VERB ...", "", *lines, "", more])
+    about = {name: verb.SUMMARY for name, verb in VERBS.items()}
+    about |= {name: summary for name, (summary, _) in GROUPS.items()}
+    return _list(
+        "mmret VERB ...", about, "mmret VERB --help tells more. Settings of a recipe follow it as key.path=value."
+    )
+
+
+def _list(head: str, about: dict[str, str], more: str) -> str:
+    width = max(map(len, about))
+    return "\n".join([head, "", *(f"  {name:<{width}}  {text}" for name, text in about.items()), "", more])
 
 
 class _Parser(argparse.ArgumentParser):

@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the recipe as the launcher wants it, and train."""
+    # Read when torch is imported. At the level below, DDP advises not to look for parameters that a step does not
+    # reach as soon as one step reaches all (`training.stage.strategy_name`).
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     loaded = load_for_launch(args.recipe, args.overrides, os.environ)
     from mmret.training.stages import run_recipe
 

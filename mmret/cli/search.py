@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         assert result.rows is not None and result.scores is not None
         queries = [query.id for query in result.split.queries]
-        found = [[benchmark.corpus.id(row) for row in rows] for rows in result.rows.tolist()]
+        found = [[benchmark.corpus.id(row) for row in rows if row >= 0] for rows in result.rows.tolist()]
         write_run(out, queries, found, result.scores.tolist(), "mmret")
         count = len(queries)
     say(f"{count:,} questions, {args.k} documents each: {out}")

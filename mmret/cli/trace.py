@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from mmret.errors import ConfigError
+from mmret.ops.memory import count_saved, storages
 from mmret.types import Content, EncodedImage, Inputs, Processor, Role
 
 TEXT = "word " * 600
@@ -37,7 +37,7 @@ def bytes_kept(model: Any, processor: Processor, precision: str) -> tuple[int, i
         dense = {key: _fake(value, mode) for key, value in inputs.dense.items()}
         fake = Inputs(dense, {key: [_fake(value, mode) for value in values] for key, values in inputs.ragged.items()})
         dtype = DTYPES.get(precision)
-        with mode, _count_saved(own) as kept, torch.autocast("cpu", dtype, enabled=dtype is not None):
+        with mode, count_saved(own) as kept, torch.autocast("cpu", dtype, enabled=dtype is not None):
             (model.encode_query if role == "query" else model.encode_document)(fake)
         return sum(kept.values())
 
@@ -70,21 +70,4 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> set[int]:
                     parameter = table is module._parameters
                     fakes[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if parameter else fake
                 table[name] = fakes.get(id(tensor))
-    return {fake.untyped_storage()._cdata for fake in fakes.values()}
-
-
-@contextmanager
-def _count_saved(own: set[int]) -> Iterator[dict[int, int]]:
-    """Sizes of the storages that autograd keeps while this is open, but those in `own`."""
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # a freed storage's address could be another's
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
+    return storages(fakes.values())
