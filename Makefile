@@ -1,6 +1,7 @@
 # The commands to remember. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
+ARCH ?= preflmr
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 export TOKENIZERS_PARALLELISM := false
@@ -19,8 +20,8 @@ help:  ## list the commands
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
-demo: .venv/.ready  ## train, evaluate and report on real data; ends with runs/demo/report.html
-	$(BIN)/mmret run recipes/demo/preflmr.yaml
+demo: .venv/.ready  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlm2vec|vlmo]
+	$(BIN)/mmret run recipes/demo/$(ARCH).yaml
 
 test: .venv/.ready  ## all tests
 	$(BIN)/python -m pytest -n 2
