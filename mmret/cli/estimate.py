@@ -19,7 +19,7 @@ from mmret.training.optim import lr_scale_of, scale_of, scale_of_parameters
 
 FORMULA = (
     "memory of one rank, an estimate: weights 4 bytes a parameter (+2 with mixed precision: the half copy of a pass); "
-    "gradients 4 and AdamW 8 a trained one (+4 gradient buckets with several ranks); with fsdp2 a rank's share of these "
+    "gradients 4 and AdamW 8 a trained one (+4 gradient buckets with several ranks); with fsdp2 a share of these "
     "and what is gathered at once: two blocks and all outside of blocks, with grad_cache everything; "
     "activations: what the backward "
     "pass keeps of one query and one document of full length, traced without computing, times their numbers in one "

@@ -86,11 +86,11 @@ class Retriever(nn.Module, ABC):
         return None
 
     def after_handover(self, new: Sequence[str]) -> None:
-        """An earlier stage's weights are in; `new` are the entries that it did not have. Default: they stay as built."""
+        """An earlier stage's weights are in; `new` are the entries that it did not have. Default: nothing to do."""
         return
 
     def parts(self) -> dict[str, str]:
-        """What a stage's `train` may name -> regex of its parameters. `adapters`, if named, is what trains by default."""
+        """What a stage's `train` may name -> regex of its parameters. `adapters`, if named, trains by default."""
         return {}
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 def hardness_bias(scores: Tensor, negatives: Tensor, beta: float, mean_one: bool) -> Tensor:
     """What to add to the logits so that a negative of score s weighs w = exp(beta s) in its row's denominator.
 
-    No gradient passes through the weights, as in LLaVE (Lan et al. 2025, Sec. 3.2), whose loss is
+    No gradient passes through the weights, as in LLaVE (Lan et al. 2025, Sec. 4.1), whose loss is
     -log(e^(p/t) / (e^(p/t) + sum_j w_j e^(s_j/t))). With `mean_one` the weights of a row are divided by their mean,
     which makes the sum an expectation under the distribution of hard negatives (Robinson et al. 2021, Eq. 4, without
     its correction for false negatives).

@@ -46,7 +46,7 @@ class ITCConfig:
     mask_ratio: float | None = None
     """Likewise above this share of the positive's score (0.95 in NV-Retriever); null: none."""
     hardness: float = 0.0
-    """beta: a negative counts exp(beta * score) times (before the temperature; LLaVE 9); 0: all alike."""
+    """beta: a negative counts exp(beta * score) times (before the temperature; LLaVE); 0: all alike."""
     hardness_mean_one: bool = False
     """Divide these weights by their mean over the row (Robinson et al. 2021): hard ones count more, easy ones less."""
     matryoshka: list[int] = field(default_factory=list)

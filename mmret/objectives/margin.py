@@ -10,8 +10,8 @@ from torch import Tensor
 def above_margin(scores: Tensor, targets: Tensor, margin: float | None, ratio: float | None) -> Tensor:
     """Columns whose score passes a threshold that the row's positive sets; the model itself is the judge.
 
-    With the positive's score p, a threshold is p + margin (Qwen3 Embedding hides above p + 0.1, Zhang et al. 2025,
-    Sec. 3; a margin below 0 is NV-Retriever's TopK-MarginPos, Moreira et al. 2024, Sec. 3), and another p times the
+    With the positive's score p, a threshold is p + margin (Qwen3 Embedding hides above p + 0.1, Zhang et al. 2025; a
+    margin below 0 is NV-Retriever's TopK-MarginPos, Moreira et al. 2024, there used in mining), and another p times the
     ratio (its TopK-PercPos, 0.95); for p < 0, where a share of p would lie above it, p - (1 - ratio) |p|. Of both, the
     lower one counts.
 

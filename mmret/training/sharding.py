@@ -74,8 +74,10 @@ class ShardedStrategy(ModelParallelStrategy):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's step; gathered if it makes its own backward passes, or if ranks hold different inputs."""
         assert self.lightning_module is not None
-        self._begin(not self.lightning_module.automatic_optimization or not self._ranks_agree(args[0]))
-        return super().training_step(*args, **kwargs)
+        zero = self._begin(not self.lightning_module.automatic_optimization or not self._ranks_agree(args[0]))
+        loss = cast(Tensor, super().training_step(*args, **kwargs))
+        # Else a backward pass that reaches no block (all frozen) would end without reducing anything.
+        return loss if self._gathered else loss + zero
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """After Lightning's backward pass; a module that makes its own calls `reduce_gradients` itself."""
@@ -152,12 +154,13 @@ class ShardedStrategy(ModelParallelStrategy):
         finally:
             self._root.model, self._root.objectives = sharded["model"], sharded["objectives"]
 
-    def _begin(self, gathered: bool) -> None:
-        getattr(self._root, _TOUCH)()
+    def _begin(self, gathered: bool) -> Tensor:
+        zero = getattr(self._root, _TOUCH)()
         if gathered:
             for block in self._blocks:
                 block.unshard()
         self._switch(gathered)
+        return zero
 
     def _switch(self, gathered: bool) -> None:
         self._gathered = gathered

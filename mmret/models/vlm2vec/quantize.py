@@ -23,7 +23,7 @@ def check_quantization(settings: Mapping[str, Any]) -> None:
     if not torch.cuda.is_available():
         raise ConfigError("model.peft.type: qlora wants a CUDA device, and there is none here; use lora instead")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError("model.peft.type: qlora wants bitsandbytes, which is not installed: pip install 'mmret[qlora]'")
+        raise ConfigError("model.peft.type: qlora wants bitsandbytes, which is not here: pip install 'mmret[qlora]'")
 
 
 def quantize(vlm: nn.Module, device: torch.device | str = "cuda") -> None:

@@ -26,8 +26,9 @@ def test_merged_weights_need_no_peft(folder, tmp_path):
 
 def test_adapters_are_written_alone(folder, tmp_path):
     assert main(["convert", str(folder), str(tmp_path / "alone"), "--to", "adapter"]) == 0
-    assert {path.name for path in (tmp_path / "alone").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
-    assert json.loads((tmp_path / "alone" / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    alone = tmp_path / "alone"
+    assert {path.name for path in alone.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert json.loads((alone / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
 
 
 def test_embeddings_keep_their_leading_numbers(folder, tmp_path):

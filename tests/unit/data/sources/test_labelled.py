@@ -145,9 +145,7 @@ def test_vqa_files_that_are_missing_or_others_are_named(vqa, tmp_path):
     notes = vqa[0]
     with pytest.raises(ConfigError, match=r"no v2_OpenEnded_mscoco_train2014_questions.json nor questions of another"):
         build((tmp_path, vqa[1], vqa[2]))
-    with pytest.raises(
-        ConfigError, match=r"test-dev2015_questions.json: no such file; the classes are made from"
-    ):
+    with pytest.raises(ConfigError, match=r"test-dev2015_questions.json: no such file; the classes are made from"):
         build(vqa, splits=["test_dev"])
     with pytest.raises(ConfigError, match="no split 'dev'; known: train, val, test_dev, test"):
         build(vqa, splits=["dev"])

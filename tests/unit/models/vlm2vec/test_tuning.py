@@ -387,7 +387,7 @@ def test_qlora_without_a_gpu_is_refused_before_anything_is_built(monkeypatch):
 def test_qlora_without_bitsandbytes_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="qlora wants bitsandbytes, which is not installed"):
+    with pytest.raises(ConfigError, match="qlora wants bitsandbytes, which is not here"):
         VLM2Vec(VLM2VecConfig(backbone="tiny", peft={"type": "qlora"}))
 
 
