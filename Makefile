@@ -20,7 +20,7 @@ help:  ## list the commands
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
-demo: .venv/.ready  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlm2vec|vlmo]
+demo: .venv/.ready  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlmo]
 	$(BIN)/mmret run recipes/demo/$(ARCH).yaml
 
 test: .venv/.ready  ## all tests
