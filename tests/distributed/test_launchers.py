@@ -64,7 +64,6 @@ TORCHRUN = [BIN / "torchrun", "--nproc-per-node=2"]
 FABRIC = [BIN / "fabric", "run", "--devices=2", "--accelerator=cpu"]
 LAUNCHERS = {
     "lightning": lambda: [BIN / "lightning", "run", "small.yaml", "trainer.devices=2"],
-    "fsdp2": lambda: [BIN / "lightning", "run", "small.yaml", "trainer.devices=2", "trainer.strategy=fsdp2"],
     "torchrun": lambda: [*TORCHRUN, f"--master-port={port()}", "-m", "mmret", "run", "small.yaml"],
     "fabric": lambda: [*FABRIC, f"--main-port={port()}", ROOT / "mmret/__main__.py", "--", "run", "small.yaml"],
 }
@@ -74,7 +73,6 @@ LAUNCHERS = {
 def test_two_processes_end_where_one_does(launcher, place, alone):
     done = run(place, *LAUNCHERS[launcher](), f"out={launcher}")
     assert done.returncode == 0, done.stderr
-    assert "find_unused_parameters" not in done.stderr  # DDP's advice to switch off what other stages need
     together = load_file(place / launcher / "mapping/model/model.safetensors")
     assert together.keys() == alone.keys()
     # The mean over two ranks adds up in another order than one pass: float32 rounding through three AdamW steps.
