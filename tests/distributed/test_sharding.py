@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed.fsdp._fully_shard import _fsdp_param_group
 
 from mmret.models import VLM2Vec, VLM2VecConfig
 from mmret.objectives import HardNegativeConfig, ITCConfig
@@ -89,13 +90,18 @@ def trained(rank, world, name, cache, everywhere, strategy=None, steps=1, **sett
 
 
 def sharded(rank, world, cases):
-    """Gradients, and reductions of each case on this rank."""
-    found = []
-    for case, settings in cases:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            gradients, weights = trained(rank, world, *case, strategy=ShardedStrategy(world), **settings)
-        reduced = [event.name for event in profile.events() if event.name.startswith("FSDP::post_backward_reduce")]
-        found.append((gradients, weights, reduced))
+    """Gradients of each case on this rank, and for each reduction the first of its parameters."""
+    found, plain = [], _fsdp_param_group.foreach_reduce
+    for case in cases:
+        reduced = []
+
+        def counted(parameters, *args, reduced=reduced, **kwargs):
+            reduced.append(id(parameters[0]))
+            return plain(parameters, *args, **kwargs)
+
+        _fsdp_param_group.foreach_reduce = counted
+        found.append((trained(rank, world, *case, strategy=ShardedStrategy(world))[0], reduced))
+    _fsdp_param_group.foreach_reduce = plain
     return found
 
 
@@ -103,9 +109,9 @@ def sharded(rank, world, cases):
 def test_sharded_gradient_is_one_ranks_with_the_whole_batch(world):
     cases = CASES if world == 2 else [case for case in CASES if case[0] == "vlmo" or not case[2]]
     reference = [trained(0, 1, name, None, everywhere)[0] for name, _, everywhere in cases]
-    found = run_processes(sharded, world, world, [(case, {}) for case in cases])
+    found = run_processes(sharded, world, world, cases)
     for rank, results in enumerate(found):
-        for case, (ours, _, reduced), alone in zip(cases, results, reference):
+        for case, (ours, reduced), alone in zip(cases, results, reference):
             where = f"rank {rank} of {world}, {case}"
             assert [name for name in alone if (ours[name] is None) != (alone[name] is None)] == [], where
             there = [name for name in alone if alone[name] is not None]
