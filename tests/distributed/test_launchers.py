@@ -64,6 +64,7 @@ TORCHRUN = [BIN / "torchrun", "--nproc-per-node=2"]
 FABRIC = [BIN / "fabric", "run", "--devices=2", "--accelerator=cpu"]
 LAUNCHERS = {
     "lightning": lambda: [BIN / "lightning", "run", "small.yaml", "trainer.devices=2"],
+    "fsdp2": lambda: [BIN / "lightning", "run", "small.yaml", "trainer.devices=2", "trainer.strategy=fsdp2"],
     "torchrun": lambda: [*TORCHRUN, f"--master-port={port()}", "-m", "mmret", "run", "small.yaml"],
     "fabric": lambda: [*FABRIC, f"--main-port={port()}", ROOT / "mmret/__main__.py", "--", "run", "small.yaml"],
 }
