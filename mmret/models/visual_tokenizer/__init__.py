@@ -3,6 +3,7 @@
 from mmret.models.visual_tokenizer.codebook import Codebook, CodebookConfig
 from mmret.models.visual_tokenizer.dalle import DalleEncoder
 from mmret.models.visual_tokenizer.fit import CodebookUsage, collect_features, fit_codebook
+from mmret.models.visual_tokenizer.mean_colour import MeanColour
 from mmret.models.visual_tokenizer.open import (
     find_visual_tokenizer,
     load_visual_tokenizer,
@@ -15,6 +16,7 @@ __all__ = [
     "CodebookConfig",
     "CodebookUsage",
     "DalleEncoder",
+    "MeanColour",
     "TokenizerFacts",
     "VisualTokenizer",
     "collect_features",

@@ -33,6 +33,9 @@ class VLM2VecConfig:
     mrope: as the backbone was pretrained (Qwen's time, height and width)."""
     padding: str | None = None
     """left | right; null: as the backbone's published checkpoints."""
+    pictures_first: bool = True
+    """Pictures stand before instruction and text, as published; false: behind them, where a causal model reads them in
+    the light of the question and a picture's last patch is what is pooled. Placeholders in the data go before this."""
     max_length: int | None = None
     """Most tokens of a row; text beyond it is cut off, pictures never. null: no limit."""
     dim: int | None = None

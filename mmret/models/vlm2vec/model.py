@@ -50,7 +50,12 @@ class VLM2Vec(Retriever):
         self._inject()
         padding = config.padding or self.family.PADDING
         self.processor = VLM2VecProcessor(
-            self.family, tokenizer or checkpoint.tokenizer_of(config), padding, config.max_length, config.num_frames
+            self.family,
+            tokenizer or checkpoint.tokenizer_of(config),
+            padding,
+            config.max_length,
+            config.num_frames,
+            config.pictures_first,
         )
 
     def _build(self, config: VLM2VecConfig, spec: VLMSpec) -> None:

@@ -31,6 +31,7 @@ class VLM2VecProcessor:
         padding: left | right.
         max_length: most tokens of a row; None: no limit.
         num_frames: most frames of a video, spread evenly; None: all.
+        pictures_first: where pictures stand whose text does not say it: before it, or behind it.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class VLM2VecProcessor:
         padding: str,
         max_length: int | None = None,
         num_frames: int | None = None,
+        pictures_first: bool = True,
     ) -> None:
         self.family, self.tokenizer, self.padding, self.max_length = family, tokenizer, padding, max_length
-        self.num_frames = num_frames
+        self.num_frames, self.pictures_first = num_frames, pictures_first
         self.pad_id = tokenizer.id_of(tokenizer.special["pad"]) or 0
         token = family.TOKEN or family.PLACEHOLDER
         self.image_id = tokenizer.id_of(token)
@@ -59,7 +61,7 @@ class VLM2VecProcessor:
             SampleError: a picture does not decode, placeholders and pictures do not match, or a row is empty.
         """
         places = self.family.PLACEHOLDER, self.family.VIDEO_PLACEHOLDER
-        prompts = [compose(content, *places) for content in contents]
+        prompts = [compose(content, *places, self.pictures_first) for content in contents]
         known = self._known(contents)
         if known is not None:
             return self._joined(prompts, known)

@@ -15,8 +15,10 @@ PUBLISHED_VIDEO = Family.VIDEO_PLACEHOLDER
 """Says in data for every model where the video stands."""
 
 
-def compose(content: Content, placeholder: str, video_placeholder: str = PUBLISHED_VIDEO) -> str:
-    """One placeholder a picture, one for a video, then instruction and text, each parted by one blank.
+def compose(
+    content: Content, placeholder: str, video_placeholder: str = PUBLISHED_VIDEO, pictures_first: bool = True
+) -> str:
+    """One placeholder a picture, one for a video, then instruction and text, each parted by one blank; or text first.
 
     A text or instruction that already holds placeholders (the backbone's or the published data's) says itself where
     the pictures stand and is otherwise left as it is, to the last blank and newline. Where `placeholder` holds a {},
@@ -33,10 +35,15 @@ def compose(content: Content, placeholder: str, video_placeholder: str = PUBLISH
     if not prompt and not content.pictures:
         raise SampleError(f"{name}: neither text nor picture; there is nothing to encode")
     videos = 0 if content.video is None else 1
-    for token, wanted, what in ((video_placeholder, videos, "videos"), (placeholder, len(content.images), "pictures")):
+    kinds = [(video_placeholder, videos, "videos"), (placeholder, len(content.images), "pictures")]
+    for token, wanted, what in kinds if pictures_first else reversed(kinds):
         given = len(_any_number(token).findall(prompt))
         if given == 0:
-            prompt = "".join(f"{token.format(i + 1)} " for i in range(wanted)) + prompt
+            tokens = [token.format(i + 1) for i in range(wanted)]
+            if pictures_first:
+                prompt = "".join(f"{one} " for one in tokens) + prompt
+            else:
+                prompt = " ".join([prompt, *tokens] if prompt else tokens)
         elif given != wanted:
             raise SampleError(f"{name}: {given} placeholders {token.format('N')} in its text, but {wanted} {what}")
     return prompt

@@ -4,7 +4,7 @@ import pytest
 
 from mmret.errors import SampleError
 from mmret.models.vlm2vec.prompt import compose
-from mmret.types import Content, EncodedImage
+from mmret.types import Content, EncodedImage, EncodedVideo
 
 PICTURE = EncodedImage(b"never decoded here")
 PAD = "<|image_pad|>"
@@ -23,6 +23,20 @@ PAD = "<|image_pad|>"
 )
 def test_placeholders_instruction_and_text_are_parted_by_one_blank(content, prompt):
     assert compose(content, PAD) == prompt
+
+
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [
+        (Content("a dog", instruction="Find me an image:"), "Find me an image: a dog"),
+        (Content("What is it?", (PICTURE, PICTURE), "Answer:"), f"Answer: What is it? {PAD} {PAD}"),
+        (Content(None, (PICTURE,)), PAD),
+        (Content("who", (PICTURE,), video=EncodedVideo((PICTURE,))), f"who {PAD} <|video|>"),
+        (Content(f"{PAD}\nWho?\n", (PICTURE,)), f"{PAD}\nWho?\n"),
+    ],
+)
+def test_pictures_may_stand_behind_the_text_unless_it_says_where(content, prompt):
+    assert compose(content, PAD, pictures_first=False) == prompt
 
 
 def test_a_text_that_holds_its_placeholder_is_left_to_the_last_newline():
