@@ -29,3 +29,7 @@ class CheckpointError(MMRetError):
     """A checkpoint is incomplete, of another layout, or of another model."""
 
     exit_code = 5
+
+
+class RemoteError(EnvironmentProblem):
+    """Something that lies elsewhere cannot be fetched: network, server or rights. No fault of the samples."""

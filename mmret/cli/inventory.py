@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmret.data.remote import is_remote
 from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
 from mmret.errors import ConfigError
@@ -24,7 +25,7 @@ class SourceFacts:
 
     name: str
     shards: int | None
-    """None: the manifest is not here."""
+    """None: the manifest is not here, or lies elsewhere."""
     rows: int | None
     megabytes: float | None
     missing: tuple[str, ...] = ()
@@ -62,18 +63,23 @@ def look_at(name: str) -> SourceFacts:
         spec = DataSpec.load(name)
     except ConfigError as error:
         return SourceFacts(name, None, None, None, (str(error),))
-    tables = [spec.resolve(table) for table in (spec.documents, spec.images) if table]
+    tables = [
+        spec.resolve(table) for table in (spec.documents, spec.images, spec.negatives) if table and not is_remote(table)
+    ]
     missing = [f"{shown(path)} (table)" for path in tables if not path.is_file()]
-    if spec.classes and not spec.resolve(spec.classes).is_file():
+    if spec.classes and not is_remote(spec.classes) and not spec.resolve(spec.classes).is_file():
         missing.append(f"{shown(spec.resolve(spec.classes))} (classes)")
+    if is_remote(spec.shards):
+        return SourceFacts(name, None, None, None, tuple(missing))  # looked at when the run fetches it
     path = spec.resolve(spec.shards)
     if not path.is_file():
         return SourceFacts(name, None, None, None, (f"{shown(path)} (manifest)", *missing))
     try:
         manifest = Manifest.load(path)
+        here = [manifest.shard_path(n) for n in range(len(manifest.shards)) if manifest.address(n) is None]
     except ConfigError as error:
         return SourceFacts(name, None, None, None, (str(error), *missing))
-    absent = [shown(p) for p in map(manifest.shard_path, range(len(manifest.shards))) if not p.is_file()]
+    absent = [shown(path) for path in here if not path.is_file()]
     if absent:
         missing.insert(0, f"{len(absent)} of {len(manifest.shards)} shards, the first {absent[0]}")
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6

@@ -52,8 +52,8 @@ class IndexWriter:
             self.sizes.append(size)
         self.ends.append(len(self.codes))
 
-    def save(self, path: Path, shard_bytes: int) -> None:
-        """Write the sidecar, all of it or nothing; `shard_bytes` ties it to its shard."""
+    def to_bytes(self, shard_bytes: int) -> bytes:
+        """The sidecar; `shard_bytes` ties it to its shard."""
         ends = pa.array(self.ends, pa.int32())
         members = pa.DictionaryArray.from_arrays(
             pa.array(self.codes, pa.int32()), pa.array(list(self.names), pa.string())
@@ -61,9 +61,15 @@ class IndexWriter:
         lists = [members, pa.array(self.offsets, pa.int64()), pa.array(self.sizes, pa.int64())]
         columns = [pa.array(self.keys, pa.string()), *(pa.ListArray.from_arrays(ends, values) for values in lists)]
         schema = _SCHEMA.with_metadata({"shard_bytes": str(shard_bytes)})
-        part = path.with_name(path.name + ".part")
-        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(columns, schema=schema))
+        return sink.getvalue().to_pybytes()
+
+    def save(self, path: Path, shard_bytes: int) -> None:
+        """Write the sidecar, all of it or nothing."""
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(self.to_bytes(shard_bytes))
         os.replace(part, path)
 
 
@@ -120,12 +126,21 @@ def index_shard(shard: str | Path) -> Path:
         SampleError: the tar is truncated, or a key comes back after other keys (a duplicate or a dotted key).
     """
     shard = Path(shard)
+    path = index_path(shard)
+    read_members(shard).save(path, shard.stat().st_size)
+    return path
+
+
+def read_members(shard: Path) -> IndexWriter:
+    """The members of a tar.
+
+    Raises:
+        SampleError: as `index_shard`.
+    """
     scan = scan_shard(shard)
     if scan.faults:
         raise SampleError(scan.faults[0].text)
     writer = IndexWriter()
     for key, members in scan.samples:
         writer.add(key, members)
-    path = index_path(shard)
-    writer.save(path, shard.stat().st_size)
-    return path
+    return writer

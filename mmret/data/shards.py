@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data.index import IndexWriter, index_path
+from mmret.data.remote.address import beside, is_remote, shown
+from mmret.data.remote.cache import RemoteCache
 from mmret.errors import ConfigError, SampleError
 
 MANIFEST_VERSION = 1
@@ -41,11 +43,13 @@ class ShardEntry:
     """One shard of a manifest."""
 
     name: str
-    """File, relative to the manifest."""
+    """File, relative to the manifest; or the address (URL, `pipe:` command) of one that lies elsewhere."""
     samples: int
     bytes: int
     """Size of the file as it lies on disk."""
     sha256: str | None = None
+    stored: int | None = None
+    """Samples that the file holds, where the manifest keeps some of them only; None: `samples`, all."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +58,56 @@ class Manifest:
 
     path: Path
     shards: tuple[ShardEntry, ...]
+    keep: str | None = None
+    """File of the kept samples (`mmret.data.kept`), relative to the manifest; None: all are."""
+    url: str | None = None
+    """Where it was fetched from, and what the shards are relative to; `path` is a copy then."""
 
     def __len__(self) -> int:
         """Samples in all shards."""
         return sum(shard.samples for shard in self.shards)
 
+    def address(self, shard: int) -> str | None:
+        """Where shard number `shard` lies if it is not on disk (`mmret.data.remote`); None: it is.
+
+        Raises:
+            ConfigError: a manifest from elsewhere names a command, or something relative to one.
+        """
+        name = self.shards[shard].name
+        if self.url is not None:
+            return beside(self.url, name)
+        return name if is_remote(name) else None
+
     def shard_path(self, shard: int) -> Path:
-        """Where shard number `shard` lies."""
+        """Where shard number `shard` lies on disk.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        address = self.address(shard)
+        if address is not None:
+            raise ConfigError(f"{shown(address)} lies elsewhere; this needs shards on disk: copy the collection here")
         return self.path.parent / self.shards[shard].name
 
     def save(self) -> None:
         """Write the file, all of it or nothing."""
-        text = json.dumps({"version": MANIFEST_VERSION, "shards": [asdict(shard) for shard in self.shards]}, indent=1)
+        shards = [{k: v for k, v in asdict(shard).items() if k != "stored" or v is not None} for shard in self.shards]
+        keep = {} if self.keep is None else {"keep": self.keep}
+        text = json.dumps({"version": MANIFEST_VERSION, **keep, "shards": shards}, indent=1)
         part = self.path.with_name(self.path.name + ".part")
         part.write_text(text + "\n", encoding="utf-8")
         os.replace(part, self.path)
 
     @classmethod
     def load(cls, path: str | Path) -> Manifest:
-        """Read a manifest.
+        """Read a manifest; one that lies elsewhere is fetched.
 
         Raises:
             ConfigError: the file is missing, no JSON, of another version, or lacks a field.
+            RemoteError: it cannot be fetched.
         """
-        path = Path(path)
+        url = path if isinstance(path, str) and is_remote(path) else None
+        path = Path(path) if url is None else RemoteCache.default().file(url)
         if not path.is_file():
             raise ConfigError(
                 f"{path}: no such manifest; shards are packed with mmret.data.write_shards, which writes it"
@@ -88,7 +118,8 @@ class Manifest:
             if version != MANIFEST_VERSION:
                 raise ConfigError(f"{path}: manifest version {version}, this mmret reads {MANIFEST_VERSION}")
             shards = tuple(
-                ShardEntry(str(s["name"]), int(s["samples"]), int(s["bytes"]), s.get("sha256")) for s in table["shards"]
+                ShardEntry(str(s["name"]), int(s["samples"]), int(s["bytes"]), s.get("sha256"), s.get("stored"))
+                for s in table["shards"]
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
@@ -97,7 +128,10 @@ class Manifest:
             ) from error
         if sum(shard.samples for shard in shards) == 0:
             raise ConfigError(f"{path}: the manifest lists no samples")
-        return cls(path, shards)
+        keep = table.get("keep")
+        if keep is not None and url is not None:
+            keep = str(RemoteCache.default().file(beside(url, keep)))
+        return cls(path, shards, keep, url)
 
 
 def write_shards(

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
 from mmret.data.classes import Classes, Target
 from mmret.data.decode import Decoder, Parsed
+from mmret.data.mined import MinedNegatives
 from mmret.data.reader import ShardReader
-from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
 from mmret.types import Content, Example, Role, document_number
+
+_CONTENT = "content:"
+
+
+def content_id(document: Content) -> str:
+    """Names a document by its text and pictures; a table that gives it this id means the same document."""
+    text = blake2b((document.text or "").encode(), digest_size=16).digest()
+    return _CONTENT + b"".join((text, *(image.key for image in document.pictures))).hex()
 
 
 class Source:
@@ -22,13 +30,16 @@ class Source:
     def __init__(self, spec: DataSpec):
         """Open a spec (the same as `DataSpec.open`)."""
         self.spec = spec
-        self.manifest = Manifest.load(spec.resolve(spec.shards))
+        self.manifest = spec.manifest()
         self.documents: Table | None = Table.open(spec.resolve(spec.documents)) if spec.documents else None
         self.images: Table | None = Table.open(spec.resolve(spec.images)) if spec.images else None
         self.classes: Classes | None = Classes.load(spec.resolve(spec.classes)) if spec.classes else None
-        self.reader = ShardReader(self.manifest)
+        self.reader = ShardReader(self.manifest, ranges=spec.remote == "ranges")
         self.reader.check()
-        self.decoder = Decoder(spec, self.documents, self.images)
+        mined = MinedNegatives(spec.resolve(spec.negatives)) if spec.negatives else None
+        if mined is not None and self.documents is None:
+            raise ConfigError(f"{spec.file or spec.name}: `negatives` are ids of a documents table; name it, too")
+        self.decoder = Decoder(spec, self.documents, self.images, mined)
         self.collection = spec.name
         """Equal ids of sources of one collection are the same document."""
 
@@ -72,10 +83,8 @@ class Source:
 
     def number(self, document: Content) -> int:
         """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
-        if document.id is not None:
-            return document_number(self.collection, document.id)
-        content = blake2b((document.text or "").encode(), digest_size=16).digest()
-        return document_number("", b"".join((content, *(image.key for image in document.pictures))).hex())
+        id = content_id(document) if document.id is None else document.id
+        return document_number("" if id.startswith(_CONTENT) else self.collection, id.removeprefix(_CONTENT))
 
     def all_documents(self) -> Iterator[Content]:
         """Every document of the table, in stored order; nothing without a table."""
@@ -83,12 +92,15 @@ class Source:
             for row in range(len(self.documents)):
                 yield self.decoder.row_document(row)
 
-    def contents(self) -> Iterator[tuple[Role, Content]]:
+    def contents(self, indices: Iterable[int] | None = None) -> Iterator[tuple[Role, Content]]:
         """Everything training can put into a batch: queries with each instruction they may get, and all documents.
 
         Broken samples are passed over: training replaces and counts them.
+
+        Args:
+            indices: samples to look at; None: all.
         """
-        for index in range(len(self)):
+        for index in range(len(self)) if indices is None else indices:
             try:
                 yield from self._contents(self.parse(index))
             except SampleError:

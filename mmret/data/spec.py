@@ -13,11 +13,16 @@ from yaml import YAMLError
 
 import mmret
 from mmret.data.layout import LAYOUTS
+from mmret.data.negative_captions import RULES
+from mmret.data.remote.address import is_remote
+from mmret.data.remote.cache import RemoteCache
 from mmret.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmret.data.shards import Manifest
     from mmret.data.source import Source
 
+REMOTE = ("cache", "ranges")
 FIELDS = tuple(
     f"{side}.{name}"
     for side, names in {
@@ -32,7 +37,7 @@ FIELDS = tuple(
 
 @dataclass
 class DataSpec:
-    """One collection of samples. Paths are relative to the spec's file."""
+    """One collection of samples. Paths are relative to the spec's file; URLs and `pipe:` commands do, too."""
 
     name: str = MISSING
     """Also the name of the source in batches and logs."""
@@ -49,10 +54,17 @@ class DataSpec:
     """Table of images by id."""
     classes: str | None = None
     """Text file with one class a line, in the order of their numbers: what the rows' labels may be."""
+    negatives: str | None = None
+    """Table of negatives that `mmret mine` found, added to each row's own."""
     instructions: list[str] = field(default_factory=list)
     """One is drawn for each row that brings none."""
     required: list[str] = field(default_factory=list)
     """Of `FIELDS`; a row that lacks one is broken."""
+    negative_captions: list[str] = field(default_factory=list)
+    """Rules (`mmret.data.negative_captions`) that make further negatives of each row's captions. English."""
+    remote: str = "cache"
+    """How shards that lie elsewhere are read. cache: fetched whole, into a folder of bounded size. ranges: sample by
+    sample, with requests for parts; what has none (commands, .tar.gz) is fetched."""
     file: str = ""
     """Where the spec was read from, set by `load`; for a spec made in code, any file of the folder of its paths."""
 
@@ -80,18 +92,38 @@ class DataSpec:
         return spec
 
     def __post_init__(self) -> None:
+        if self.remote not in REMOTE:
+            raise ConfigError(f"remote: {self.remote!r} is none; {_nearest(self.remote, REMOTE)}")
         if self.layout not in LAYOUTS:
             raise ConfigError(f"layout: {self.layout!r} is none; {_nearest(self.layout, LAYOUTS)}")
         for text in self.instructions:
             if not isinstance(text, str) or not text.strip():
                 raise ConfigError(f"instructions: {text!r} is no text; want a list of non-empty texts")
+        for rule in self.negative_captions:
+            if rule not in RULES:
+                raise ConfigError(f"negative_captions: unknown rule {rule!r}; {_nearest(rule, tuple(RULES))}")
         for wanted in self.required:
             if wanted not in FIELDS:
                 raise ConfigError(f"required: unknown field {wanted!r}; {_nearest(wanted, FIELDS)}")
 
     def resolve(self, path: str) -> Path:
-        """A path of this spec, as seen from here."""
-        return Path(self.file).parent / path
+        """A path of this spec, as seen from here; of what lies elsewhere a copy, fetched now unless it is current.
+
+        Raises:
+            RemoteError: it cannot be fetched.
+        """
+        return RemoteCache.default().file(path) if is_remote(path) else Path(self.file).parent / path
+
+    def manifest(self) -> Manifest:
+        """Read the manifest of its shards.
+
+        Raises:
+            ConfigError: there is none, or it is broken.
+            RemoteError: it cannot be fetched.
+        """
+        from mmret.data.shards import Manifest
+
+        return Manifest.load(self.shards if is_remote(self.shards) else self.resolve(self.shards))
 
     def open(self) -> Source:
         """Open shards and tables, and check that all files are there and of the sizes that the manifest says.
@@ -99,6 +131,7 @@ class DataSpec:
         Raises:
             ConfigError: the manifest or a table is missing.
             SampleError: a shard or index is missing, truncated, or does not match the manifest.
+            RemoteError: a manifest or table lies elsewhere and cannot be fetched. (Shards are fetched when read.)
         """
         from mmret.data.source import Source
 

@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import grad_cache, loader, maxsim, relative_bias
+from tests.bench import grad_cache, loader, maxsim, relative_bias, resume
 
-RACES = {"maxsim": maxsim.run, "loader": loader.run, "grad_cache": grad_cache.run}
+RACES = {"maxsim": maxsim.run, "loader": loader.run, "grad_cache": grad_cache.run, "resume": resume.run}
 
 
 def main() -> None:

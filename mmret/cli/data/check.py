@@ -20,7 +20,10 @@ SHOWN = 40
 def configure(parser: argparse.ArgumentParser) -> None:
     """TARGET..., --workers, --json."""
     parser.add_argument(
-        "targets", metavar="TARGET", nargs="+", help="data specs (mmret ls data) or their files, or manifests (.json)"
+        "targets",
+        metavar="TARGET",
+        nargs="+",
+        help="data specs (mmret ls data), their files, or manifests (.json, URL)",
     )
     add_workers(parser)
     add_json(parser)

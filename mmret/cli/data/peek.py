@@ -23,7 +23,9 @@ EXCERPT = 600
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """TARGET, -n, --html."""
-    parser.add_argument("target", metavar="TARGET", help="a data spec (mmret ls data), its file, or a manifest (.json)")
+    parser.add_argument(
+        "target", metavar="TARGET", help="data spec (mmret ls data), its file, or manifest (.json, URL)"
+    )
     parser.add_argument("-n", "--num", type=int, default=12, metavar="N", help="how many, evenly spread (12)")
     parser.add_argument("--html", metavar="FILE", help="write a page that stands alone, instead")
 

@@ -17,7 +17,9 @@ SUMMARY = "count samples, lengths of texts, sizes of pictures and repeats; with 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """TARGET, --html, --workers, --json."""
-    parser.add_argument("target", metavar="TARGET", help="a data spec (mmret ls data), its file, or a manifest (.json)")
+    parser.add_argument(
+        "target", metavar="TARGET", help="data spec (mmret ls data), its file, or manifest (.json, URL)"
+    )
     parser.add_argument("--html", metavar="FILE", help="write a page with plots, too")
     add_workers(parser)
     add_json(parser)

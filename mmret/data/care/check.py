@@ -70,7 +70,9 @@ def _between_shards(collection: Collection, results: list[Checked], report: Chec
     for at in again[:LISTED]:
         first, second = int(shard_of[order[at]]), int(shard_of[order[at + 1]])
         if second not in names:
-            names[second] = [key for key, _ in scan_shard(collection.manifest.shard_path(second)).samples]
+            with collection.tar(second) as path:
+                scan = scan_shard(path)
+            names[second] = [key for key, _ in collection.kept.select(second, scan.samples)]
         key = names[second][int(place_of[order[at + 1]])]
         shard, other = (collection.manifest.shards[number].name for number in (second, first))
         text = f"{shard}:{key}: {other} has this key, too; each sample has its own"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from mmret.data.classes import Classes
 from mmret.data.decode import Decoder
+from mmret.data.kept import Kept
+from mmret.data.mined import MinedNegatives
 from mmret.data.reader import RawSample, ShardReader
+from mmret.data.remote import RemoteCache, is_remote
 from mmret.data.scan import open_tar
 from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
@@ -32,19 +37,20 @@ class Collection:
 
     @classmethod
     def find(cls, target: str | Path) -> Collection:
-        """By the name or file of a data spec, or by a manifest's file (ends in .json).
+        """By the name or file of a data spec, or by a manifest's file (ends in .json), URL or command.
 
         A manifest alone does not say its layout: its first sample that can be read does.
 
         Raises:
             ConfigError: no such spec or manifest, or it is none.
+            RemoteError: a manifest that lies elsewhere cannot be fetched.
         """
-        if Path(target).suffix != ".json":
+        if not is_remote(target) and Path(target).suffix != ".json":
             spec = DataSpec.load(target)
-            return cls(spec, Manifest.load(spec.resolve(spec.shards)))
+            return cls(spec, spec.manifest())
         manifest = Manifest.load(target)
         name = manifest.path.name.removesuffix(".json").removesuffix(".manifest")
-        spec = DataSpec(name=name, shards=manifest.path.name, file=str(manifest.path))
+        spec = DataSpec(name=name, shards=manifest.url or manifest.path.name, file=str(manifest.path))
         found = cls(spec, manifest, bare=True)
         return replace(found, spec=replace(spec, layout="samples" if found._has_our_json() else "pairs"))
 
@@ -66,12 +72,32 @@ class Collection:
     @cached_property
     def decoder(self) -> Decoder:
         """What reads its samples."""
-        return Decoder(self.spec, self.documents, self.images)
+        mined = MinedNegatives(self.spec.resolve(self.spec.negatives)) if self.spec.negatives else None
+        return Decoder(self.spec, self.documents, self.images, mined)
 
     @cached_property
     def reader(self) -> ShardReader:
-        """Samples by number; reading says what is wrong with their shard."""
-        return ShardReader(self.manifest)
+        """Samples by number; reading says what is wrong with their shard. No shard is fetched for a few of them."""
+        return ShardReader(self.manifest, ranges=True)
+
+    @contextmanager
+    def tar(self, shard: int) -> Iterator[Path]:
+        """A shard on disk; of one that lies elsewhere the copy in the cache, which stays until this is left.
+
+        Raises:
+            RemoteError: it cannot be fetched, or is not what the manifest says; `NoRoom`: the cache has none.
+        """
+        address, entry = self.manifest.address(shard), self.manifest.shards[shard]
+        if address is None:
+            yield self.manifest.shard_path(shard)
+        else:
+            with RemoteCache.default().shard(address, entry.bytes, entry.sha256) as file:
+                yield Path(cast(str, file.name))
+
+    @cached_property
+    def kept(self) -> Kept:
+        """Which samples of its tars are its own."""
+        return Kept(self.manifest)
 
     def read(self, shard: Path, samples: list[tuple[str, Members]]) -> Iterator[RawSample]:
         """Samples of a tar by the places of their members, in order; the manifest's index is not asked."""

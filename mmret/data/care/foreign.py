@@ -11,6 +11,7 @@ import yaml
 
 from mmret.data.care.collection import Collection
 from mmret.data.index import ShardIndex, index_path, index_shard
+from mmret.data.remote import is_remote
 from mmret.data.shards import Manifest, ShardEntry, file_sha256
 from mmret.data.sources.read_ahead import read_ahead
 from mmret.data.sources.track import Track, untracked
@@ -81,6 +82,13 @@ def index_tars(
 
 def _tars(paths: Sequence[str | Path]) -> tuple[Path, list[Path]]:
     """The folder of the manifest, and all tars in order."""
+    for path in paths:
+        if is_remote(path):
+            raise ConfigError(
+                f"{path} lies elsewhere, where no index can be written; run this where the tars are on disk (or fetch "
+                "them), then upload manifest and .index.arrow files beside them and name the manifest's address as "
+                "`shards` in a data spec"
+            )
     given = [Path(path) for path in paths]
     for path in given:
         if not path.exists():

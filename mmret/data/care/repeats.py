@@ -66,7 +66,9 @@ def find_repeats(collection: Collection, hashes: Hashes) -> list[Repeats]:
 
     @lru_cache(64)
     def keys(shard: int) -> list[str]:
-        return [key for key, _ in scan_shard(collection.manifest.shard_path(shard)).samples]
+        with collection.tar(shard) as path:
+            scan = scan_shard(path)
+        return [key for key, _ in collection.kept.select(shard, scan.samples)]
 
     def name(place: int) -> str:
         if place < 0:

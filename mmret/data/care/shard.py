@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from mmret.data.decode import MissingField, UnknownReference
 from mmret.data.index import ShardIndex, index_path
 from mmret.data.layout import DottedKey, HalfSample
 from mmret.data.reader import RawSample
+from mmret.data.remote import PIPE, RemoteCache, RemoteDamaged, RemoteMissing, remote_index
 from mmret.data.scan import Fault, Scan, scan_shard
 from mmret.data.shards import file_sha256
 from mmret.errors import SampleError
@@ -55,9 +57,23 @@ def check_piece(collection: Collection, piece: Piece) -> Checked:
 
 
 def _check_shard(collection: Collection, number: int) -> Checked:
+    """Raises RemoteError where a network is at fault: nothing is known of the shard then."""
+    entry, listed = collection.manifest.shards[number], collection.manifest.path.name
+    try:
+        with collection.tar(number) as path:
+            return _check_tar(collection, number, path)
+    except RemoteMissing as error:
+        kind, text = "missing shard", f"{error}; {listed} lists it"
+    except RemoteDamaged as error:
+        kind, text = "checksum", str(error)
     found = Checked()
-    entry, path = collection.manifest.shards[number], collection.manifest.shard_path(number)
-    listed = collection.manifest.path.name
+    found.add(Fault(kind, entry.name, "", f"{entry.name}: {text}"))
+    return found
+
+
+def _check_tar(collection: Collection, number: int, path: Path) -> Checked:
+    found = Checked()
+    entry, listed = collection.manifest.shards[number], collection.manifest.path.name
 
     def fault(kind: str, text: str) -> None:
         found.add(Fault(kind, entry.name, "", f"{entry.name}: {text}"))
@@ -66,20 +82,24 @@ def _check_shard(collection: Collection, number: int) -> Checked:
         fault("missing shard", f"not there, but {listed} lists it; copy it, or index the folder again")
         return found
     size = path.stat().st_size
-    if size != entry.bytes:
+    if collection.manifest.address(number) is not None:
+        pass  # looked at when it was fetched; here it may be inflated
+    elif size != entry.bytes:
         fault("size", f"{size:,} bytes, {listed} says {entry.bytes:,}; copy it again")
     elif entry.sha256 and file_sha256(path) != entry.sha256:
         fault("checksum", f"its content is not that of which {listed} has the checksum; copy it again")
     scan = scan_shard(path)
     for one in scan.faults:
         found.add(one)
-    found.samples = len(scan.samples)
-    if found.samples != entry.samples:
-        fault("count", f"{found.samples:,} whole samples, {listed} says {entry.samples:,}")
+    stored = entry.samples if entry.stored is None else entry.stored
+    if len(scan.samples) != stored:
+        fault("count", f"{len(scan.samples):,} whole samples, {listed} says {stored:,}")
     if (wrong := _index_fault(collection, number, scan)) is not None:
         fault("index", wrong)
-    found.keys = np.array([_hash(key) for key, _ in scan.samples], np.uint64)
-    for (key, _), raw in zip(scan.samples, collection.read(path, scan.samples)):
+    samples = collection.kept.select(number, scan.samples)
+    found.samples = len(samples)
+    found.keys = np.array([_hash(key) for key, _ in samples], np.uint64)
+    for (key, _), raw in zip(samples, collection.read(path, samples)):
         for kind, text in _sample_faults(collection, raw, found):
             found.add(Fault(kind, entry.name, key, text))
     return found
@@ -87,14 +107,23 @@ def _check_shard(collection: Collection, number: int) -> Checked:
 
 def _index_fault(collection: Collection, number: int, scan: Scan) -> str | None:
     """How the sidecar differs from the tar; None: not at all."""
-    path = collection.manifest.shard_path(number)
     again = "; `mmret data index` makes it"
-    try:
-        index = ShardIndex(index_path(path))
-    except SampleError as error:
-        return f"{error}{again}"
-    if index.shard_bytes != path.stat().st_size:
-        return f"its index is of a tar of {index.shard_bytes:,} bytes{again} anew"
+    address, entry = collection.manifest.address(number), collection.manifest.shards[number]
+    if address is not None:
+        if address.startswith(PIPE):
+            return None  # a command has none; it is made where the shard is fetched
+        try:
+            index = remote_index(RemoteCache.default(), address, entry)
+        except (RemoteMissing, RemoteDamaged) as error:
+            return f"{error}{again}"
+    else:
+        path = collection.manifest.shard_path(number)
+        try:
+            index = ShardIndex(index_path(path))
+        except SampleError as error:
+            return f"{error}{again}"
+        if index.shard_bytes != path.stat().st_size:
+            return f"its index is of a tar of {index.shard_bytes:,} bytes{again} anew"
     if scan.faults:
         return None  # said already; what would be compared is not whole
     if len(index) != len(scan.samples):

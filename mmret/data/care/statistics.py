@@ -14,6 +14,7 @@ from mmret.data.care.collection import Collection
 from mmret.data.care.parallel import Piece, pieces, work_on
 from mmret.data.care.repeats import Hashes, Repeats, find_repeats
 from mmret.data.classes import LABELS
+from mmret.data.reader import RawSample
 from mmret.data.scan import scan_shard
 from mmret.data.sources.track import Track, untracked
 from mmret.errors import SampleError
@@ -169,10 +170,17 @@ def _measure(collection: Collection, piece: Piece) -> tuple[Statistics, Hashes]:
             found.sides["table"].add(content)
             hashes.add("table", content, -1 - number)
         return found, hashes
-    path = collection.manifest.shard_path(piece.start)
-    samples = scan_shard(path).samples if path.is_file() else []
-    found.broken += max(collection.manifest.shards[piece.start].samples - len(samples), 0)
-    for number, raw in enumerate(collection.read(path, samples) if samples else ()):
+    with collection.tar(piece.start) as path:
+        samples = collection.kept.select(piece.start, scan_shard(path).samples) if path.is_file() else []
+        found.broken += max(collection.manifest.shards[piece.start].samples - len(samples), 0)
+        _measure_samples(collection, piece.start, collection.read(path, samples) if samples else (), found, hashes)
+    return found, hashes
+
+
+def _measure_samples(
+    collection: Collection, shard: int, samples: Iterable[RawSample], found: Statistics, hashes: Hashes
+) -> None:
+    for number, raw in enumerate(samples):
         try:
             sample = collection.decoder.parse(raw)
             own = [
@@ -191,12 +199,11 @@ def _measure(collection: Collection, piece: Piece) -> tuple[Statistics, Hashes]:
             value = sample.meta.get(name)
             found.labels.update(map(str, value) if isinstance(value, dict) else [] if value is None else [str(value)])
         found.sides["queries"].add(sample.query)
-        place = (piece.start << 32) + number
+        place = (shard << 32) + number
         hashes.add("query", sample.query, place)
         for document in own:
             found.sides["documents"].add(document)
             hashes.add("document", document, place)
-    return found, hashes
 
 
 def _weighted(pairs: Iterable[tuple[float, int]]) -> Counter[float]:
