@@ -66,9 +66,13 @@ class EncodedVideo:
 
     def places(self, num_frames: int | None) -> list[int]:
         """Numbers of at most so many frames, spread evenly from the first to the last; None: all."""
-        have = len(self.frames)
-        if num_frames is None or num_frames >= have:
+        return self.spread(len(self.frames), num_frames)
+
+    @staticmethod
+    def spread(have: int, num: int | None) -> list[int]:
+        """The same of `have` frames."""
+        if num is None or num >= have:
             return list(range(have))
-        if num_frames == 1:
+        if num == 1:
             return [0]
-        return [i * (have - 1) // (num_frames - 1) for i in range(num_frames)]
+        return [i * (have - 1) // (num - 1) for i in range(num)]

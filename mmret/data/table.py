@@ -24,6 +24,8 @@ _BATCH_BYTES = 64_000_000
 def write_table(rows: Iterable[Mapping[str, Any]], path: str | Path, compress: bool = False) -> None:
     """Write rows {"id": str, "text": str?, "image": bytes?, free columns} in the given order.
 
+    The free column "frames" (a list of bytes) makes a document a video.
+
     Memory does not grow with the images. Beside the rows stand two columns for lookups: `hash`, sorted, and `row`, the
     number of the row whose id has that hash.
 
@@ -185,12 +187,18 @@ def _chunked(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
     size = 0
     for row in rows:
         chunk.append(row)
-        size += sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
+        size += sum(_size(value) for value in row.values())
         if len(chunk) >= _BATCH_ROWS or size >= _BATCH_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, (str, bytes)) else 0
 
 
 def _schema(chunk: list[Mapping[str, Any]], path: Path) -> pa.Schema:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmret.data.sources.interleaved import InterleavedConfig, build_interleaved
 from mmret.data.sources.karpathy import KarpathyConfig, build_karpathy
 from mmret.data.sources.labelled import (
     ClassFolderConfig,
@@ -18,7 +19,12 @@ from mmret.data.sources.labelled import (
 )
 from mmret.data.sources.m2kr import M2KRConfig, build_m2kr
 from mmret.data.sources.mmeb import MMEBConfig, build_mmeb
+from mmret.data.sources.mmeb_v2 import MMEBV2Config, build_mmeb_v2
+from mmret.data.sources.pairs import PairsConfig, build_pairs
+from mmret.data.sources.plan import Plan
 from mmret.data.sources.record import Built, Counts
+from mmret.data.sources.slice import Slice
+from mmret.data.sources.table import TableConfig, build_table
 from mmret.data.sources.text import TextConfig, build_text
 from mmret.data.sources.track import Track
 
@@ -48,6 +54,9 @@ SOURCES: dict[str, SourceReader] = {
     "image_folder": SourceReader(
         ClassFolderConfig, build_class_folder, "pictures in a folder for each class (ImageNet)", _imagenet_variable
     ),
+    "interleaved": SourceReader(
+        InterleavedConfig, build_interleaved, "documents of pictures between texts (OBELICS, MINT)"
+    ),
     "karpathy": SourceReader(
         KarpathyConfig, build_karpathy, "COCO's or Flickr30k's Karpathy split, both ways", _karpathy_variable
     ),
@@ -63,11 +72,23 @@ SOURCES: dict[str, SourceReader] = {
         "MMEB's training or evaluation tables and their pictures (VLM2Vec's tasks)",
         lambda built: ("MMRET_MMEB", built[0].manifest.parents[1]) if built else None,
     ),
+    "mmeb_v2": SourceReader(
+        MMEBV2Config,
+        build_mmeb_v2,
+        "MMEB-V2's video and document tables, their frames and pages (its picture sets are mmeb's)",
+        lambda built: ("MMRET_MMEB_V2", built[0].manifest.parents[1]) if built else None,
+    ),
     "nlvr2": SourceReader(
         NLVR2Config,
         build_nlvr2,
         "NLVR2's sentences about two pictures each",
         lambda built: ("MMRET_NLVR2", built[0].manifest.parent),
+    ),
+    "pairs": SourceReader(PairsConfig, build_pairs, "a folder of pictures with captions: name.jpg beside name.txt"),
+    "table": SourceReader(
+        TableConfig,
+        build_table,
+        "anybody's CSV, TSV, JSONL or parquet: columns by option; pictures by path, URL or bytes",
     ),
     "text": SourceReader(
         TextConfig,
@@ -84,4 +105,4 @@ SOURCES: dict[str, SourceReader] = {
 }
 """What `mmret data build` can read."""
 
-__all__ = ["SOURCES", "Built", "Counts", "SourceReader", "Track"]
+__all__ = ["SOURCES", "Built", "Counts", "Plan", "Slice", "SourceReader", "Track"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 from PIL import Image
 
-from mmret.errors import SampleError
+from mmret.data.sources.shrink import JPEG_QUALITY, image_size, shrink
+from mmret.errors import ConfigError, SampleError
 from mmret.types import EncodedImage
 
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp", b"II*\0": "tif"}
-_JPEG_QUALITY = 92
 
 
 class ImageFolder:
@@ -34,7 +36,8 @@ class ImageFolder:
             raise SampleError(f"image path {path!r} is none inside an image folder")
         for place in self.places:
             file = place.joinpath(*parts)
-            if file.is_file():
+            # os.path's says no to a name that is too long for the disk, where pathlib's raises.
+            if os.path.isfile(file):
                 if place is not self.places[0]:
                     # A new list: other threads may be going through the old one.
                     self.places = [place, *(other for other in self.places if other is not place)]
@@ -42,10 +45,39 @@ class ImageFolder:
         return None
 
 
-def read_image(file: Path, max_side: int | None = None) -> tuple[str, bytes]:
-    """Suffix and bytes of a picture, copied as they are unless a side is longer than `max_side` pixels.
+class Scaling(Protocol):
+    """The options of a build that scale pictures down."""
 
-    Then the longer side becomes `max_side` and the picture is encoded anew, as JPEG.
+    max_side: int | None
+    max_px: int | None
+
+
+def check_scaling(source: str, options: Scaling) -> None:
+    """Whether the options that scale pictures down make sense.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    for name in ("max_side", "max_px"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{source}: {name} must be at least 1, got {value}")
+    if options.max_side is not None and options.max_px is not None:
+        raise ConfigError(f"{source}: max_side (the longer side) and max_px (the shorter side) exclude each other")
+
+
+def deciding(options: Scaling, *names: str) -> dict[str, Any]:
+    """The options of these names, max_side, and max_px where it is set: what a build is told apart by."""
+    found = {name: getattr(options, name) for name in (*names, "max_side")}
+    # Unset it stays away: builds from before there was max_px are still the same.
+    return found if options.max_px is None else found | {"max_px": options.max_px}
+
+
+def read_image(file: Path, max_side: int | None = None, max_px: int | None = None) -> tuple[str, bytes]:
+    """Suffix and bytes of a picture, copied as they are unless it is too large.
+
+    Where its longer side has more than `max_side` pixels, that becomes `max_side` and the picture a JPEG; where its
+    shorter side has more than `max_px`, that becomes `max_px` and the format stays.
 
     Raises:
         SampleError: the file is empty or, where it has to be looked into, no image.
@@ -53,20 +85,25 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[str, bytes]:
     data = file.read_bytes()
     if not data:
         raise SampleError(f"{file}: the image is empty (0 bytes)")
-    if max_side is not None and max(_size(data, file)) > max_side:
-        image = EncodedImage(data, str(file)).decode()
+    return scaled(data, str(file), max_side, max_px, file.suffix)
+
+
+def scaled(
+    data: bytes, name: str, max_side: int | None = None, max_px: int | None = None, named: str = ""
+) -> tuple[str, bytes]:
+    """The same of a picture's bytes; `named`: the suffix where the bytes do not tell it."""
+    if max_side is not None and max(image_size(data, name)) > max_side:
+        image = EncodedImage(data, name).decode()
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY)
         return "jpg", buffer.getvalue()
-    # Names lie (WIT has PNGs called .jpg); the first bytes do not.
+    if max_px is not None:
+        data = shrink(data, max_px, name)
+    return suffix_of(data, named), data
+
+
+def suffix_of(data: bytes, named: str = "") -> str:
+    """What a picture's member is to end in. Names lie (WIT has PNGs called .jpg), the first bytes do not."""
     suffix = next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), None)
-    return suffix or file.suffix.lstrip(".").lower() or "img", data
-
-
-def _size(data: bytes, file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SampleError(f"{file}: {len(data)} bytes do not decode as an image ({error})") from error
+    return suffix or named.lstrip(".").lower() or "img"

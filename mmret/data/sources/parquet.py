@@ -54,7 +54,7 @@ class ParquetSplit:
 
     @classmethod
     def _open(cls, name: str, files: tuple[Path, ...]) -> ParquetSplit:
-        footers = [_footer(file) for file in files]
+        footers = [footer(file) for file in files]
         parts = [match for file in files if (match := _PART.search(file.stem))]
         promised = max((int(part[2]) for part in parts), default=0)
         missing = tuple(sorted(set(range(promised)) - {int(part[1]) for part in parts}))
@@ -79,7 +79,12 @@ def _column(file: Path, name: str) -> pa.ChunkedArray:
     return pq.read_table(file, columns=[name]).column(name).cast(pa.string())
 
 
-def _footer(file: Path) -> pq.FileMetaData:
+def footer(file: Path) -> pq.FileMetaData:
+    """What a file says of itself.
+
+    Raises:
+        ConfigError: it is no parquet table.
+    """
     try:
         return pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmret.data.index import index_path
 from mmret.data.shards import Manifest
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raise it when the same input gives other output."""
@@ -82,6 +85,28 @@ def finish(record: Path, made_from: Mapping[str, Any], counts: Counts) -> None:
     part = record.with_name(record.name + ".part")
     part.write_text(json.dumps({"made_from": made_from, "counts": asdict(counts)}, indent=1) + "\n", encoding="utf-8")
     os.replace(part, record)
+
+
+def write_once(
+    path: Path, made_from: Mapping[str, Any], write: Callable[[Counts], None], keep: bool = True
+) -> tuple[Counts, bool]:
+    """What became of the rows of one file, and whether an earlier run had written it; else `write` does.
+
+    Args:
+        path: a table, or the manifest of shards (.json).
+        keep: false: what it rests on is new, so it is written anew.
+    """
+    record = path.with_name(f"{path.name.partition('.')[0]}.build.json")
+    counts = finished(record, made_from) if keep else None
+    if counts is not None and (whole_shards(path) if path.suffix == ".json" else path.is_file()):
+        return counts, True
+    record.unlink(missing_ok=True)
+    counts = Counts()
+    write(counts)
+    finish(record, made_from, counts)
+    for reason, number in counts.left_out.items():
+        logger.warning("%s: %d left out: %s (first: %s)", path.name, number, reason, counts.first[reason])
+    return counts, False
 
 
 def whole_shards(manifest: Path) -> bool:

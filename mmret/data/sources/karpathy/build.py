@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data.shards import Sample, write_shards
-from mmret.data.sources.image_folder import ImageFolder, read_image
+from mmret.data.sources.image_folder import ImageFolder, deciding, read_image
 from mmret.data.sources.karpathy.annotations import Picture, read_annotations
 from mmret.data.sources.karpathy.config import SPLITS, KarpathyConfig
 from mmret.data.sources.read_ahead import read_ahead
@@ -54,7 +54,7 @@ def build_karpathy(config: KarpathyConfig, track: Track = untracked) -> list[Bui
     folder.mkdir(parents=True, exist_ok=True)
     built = []
     for split, pictures in chosen.items():
-        options = {name: getattr(config, name) for name in ("limit", "max_side", "skip_missing_images")}
+        options = deciding(config, "limit", "skip_missing_images")
         made_from = fingerprint([annotations.file], options)
         part = _Split(annotations.dataset, split, pictures, folder, made_from, config, images, track)
         built += part.build()
@@ -134,7 +134,7 @@ class _Split:
             file = self.images.find(picture.path)
             if file is None:
                 return picture, b"", f"no picture {picture.path!r} in {', '.join(self.images.tried)}"
-            return picture, read_image(file, self.config.max_side)[1], None
+            return picture, read_image(file, self.config.max_side, self.config.max_px)[1], None
         except (SampleError, OSError) as error:
             return picture, b"", str(error)
 

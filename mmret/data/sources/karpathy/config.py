@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from mmret.data.sources.image_folder import check_scaling
 from mmret.data.sources.karpathy.annotations import SPLITS
 from mmret.errors import ConfigError
 
@@ -27,6 +28,8 @@ class KarpathyConfig:
     """Only the first so many pictures of each split."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     skip_missing_images: bool = False
     """Leave out pictures that are missing or broken, with their captions, instead of stopping."""
     workers: int = 8
@@ -38,7 +41,8 @@ class KarpathyConfig:
                 raise ConfigError(
                     f"karpathy: no split {split!r}; known: {', '.join(SPLITS)} (restval is part of train)"
                 )
-        for name in ("limit", "max_side", "workers"):
+        for name in ("limit", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"karpathy: {name} must be at least 1, got {value}")
+        check_scaling("karpathy", self)

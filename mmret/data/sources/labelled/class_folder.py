@@ -10,11 +10,15 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from mmret.data.shards import Sample, write_shards
-from mmret.data.sources.image_folder import read_image
+from mmret.data.shards import Sample
+from mmret.data.sources.image_folder import deciding, read_image
 from mmret.data.sources.labelled.split import check_options, write_classes
+from mmret.data.sources.pieces import PIECE_ROWS, build_pieces, even_pieces, plan_pieces
+from mmret.data.sources.plan import Piece
 from mmret.data.sources.read_ahead import read_ahead
-from mmret.data.sources.record import Built, Counts, fingerprint, finish, finished, remove_shards, whole_shards
+from mmret.data.sources.record import Built, Counts, fingerprint
+from mmret.data.sources.row_options import check_counts
+from mmret.data.sources.slice import Slice
 from mmret.data.sources.track import Track, untracked
 from mmret.errors import ConfigError, SampleError
 
@@ -37,13 +41,20 @@ class ClassFolderConfig:
     """Only so many pictures of each split, drawn at random (always the same ones)."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     skip_missing_images: bool = False
     """Leave out pictures that are broken, instead of stopping."""
+    piece_rows: int = PIECE_ROWS
+    """Pictures of a piece: what a restart repeats, and what slices share out."""
     workers: int = 8
     """Threads that read pictures ahead."""
+    slice: str | None = None
+    """Build only this share of the pieces: 3/16, or slurm (by the task's number in its job array)."""
 
     def __post_init__(self) -> None:
         check_options("image_folder", self, self.splits)
+        check_counts(self, "piece_rows")
 
 
 def build_class_folder(config: ClassFolderConfig, track: Track = untracked) -> list[Built]:
@@ -83,35 +94,35 @@ def _build(split: Path, folders: list[str], out: Path, config: ClassFolderConfig
     # Sorted by class they would train class after class wherever the shuffle window is smaller than the set.
     random.Random(split.name).shuffle(files)
     files = files[: config.limit]
-    manifest, record = out / f"{split.name}.manifest.json", out / f"{split.name}.build.json"
-    made_from = fingerprint(
-        (),
-        {
-            "files": len(files),
-            "classes": folders,
-            **{key: getattr(config, key) for key in ("limit", "max_side", "skip_missing_images")},
-        },
-    )
-    counts = finished(record, made_from)
-    if counts is not None and whole_shards(manifest):
-        return Built(name, manifest, None, counts, Counts(), skipped=True)
-    record.unlink(missing_ok=True)
-    remove_shards(manifest)
-    counts, numbers = Counts(), {folder: number for number, folder in enumerate(folders)}
-    samples = _samples(files, numbers, config, counts)
-    write_shards(track(samples, name, len(files)), out, split.name)
-    finish(record, made_from, counts)
-    return Built(name, manifest, None, counts, Counts(), skipped=False)
+    numbers = {folder: number for number, folder in enumerate(folders)}
+    options = {"files": len(files), "classes": folders, "piece_rows": config.piece_rows}
+    made_from = fingerprint((), options | deciding(config, "limit", "skip_missing_images"))
+    spec = {
+        "name": name,
+        "description": f"pictures of {len(folders):,} classes",
+        "shards": f"{split.name}.manifest.json",
+        "classes": "classes.txt",
+        "required": ["query.images"],
+    }
+    slice = Slice.parse(config.slice)
+    plan = plan_pieces(out, split.name, made_from, spec, lambda: even_pieces(len(files), config.piece_rows), slice)
+
+    def samples(piece: Piece, counts: Counts) -> Iterator[Sample]:
+        return _samples(files[piece.row : piece.row + piece.rows], piece.first, numbers, config, counts)
+
+    return build_pieces(plan, samples, slice, track)
 
 
-def _samples(files: list[Path], numbers: dict[str, int], config: ClassFolderConfig, counts: Counts) -> Iterator[Sample]:
+def _samples(
+    files: list[Path], first: int, numbers: dict[str, int], config: ClassFolderConfig, counts: Counts
+) -> Iterator[Sample]:
     def read(file: Path) -> tuple[Path, tuple[str, bytes] | str]:
         try:
-            return file, read_image(file, config.max_side)
+            return file, read_image(file, config.max_side, config.max_px)
         except (SampleError, OSError) as error:
             return file, str(error)
 
-    for number, (file, image) in enumerate(read_ahead(read, files, config.workers)):
+    for number, (file, image) in enumerate(read_ahead(read, files, config.workers), first):
         counts.rows += 1
         if isinstance(image, str):
             if not config.skip_missing_images:

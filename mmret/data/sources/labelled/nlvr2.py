@@ -37,6 +37,8 @@ class NLVR2Config:
     """Only the first so many sentences of each split."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     skip_missing_images: bool = False
     """Leave out sentences with a picture that is missing or broken, instead of stopping."""
     workers: int = 8

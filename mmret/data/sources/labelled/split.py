@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmret.data.shards import Sample, write_shards
-from mmret.data.sources.image_folder import ImageFolder, read_image
+from mmret.data.sources.image_folder import ImageFolder, check_scaling, deciding, read_image
 from mmret.data.sources.read_ahead import read_ahead
 from mmret.data.sources.record import Built, Counts, fingerprint, finish, finished, remove_shards, whole_shards
 from mmret.data.sources.track import Track
@@ -27,6 +27,7 @@ class PictureOptions(Protocol):
 
     limit: int | None
     max_side: int | None
+    max_px: int | None
     skip_missing_images: bool
     workers: int
 
@@ -62,7 +63,7 @@ def build_split(
     _find_first(split, images)
     folder.mkdir(parents=True, exist_ok=True)
     title = split.name.rpartition("/")[2]
-    made_from = fingerprint(split.files, {"extra": extra, **_deciding(options)})
+    made_from = fingerprint(split.files, {"extra": extra, **deciding(options, "limit", "skip_missing_images")})
     table, manifest = folder / f"{title}_images.arrow", folder / f"{title}.manifest.json"
 
     def write_pictures(counts: Counts) -> None:
@@ -92,10 +93,11 @@ def check_options(name: str, options: Any, known: Sequence[str]) -> None:
     for split in options.splits:
         if split not in known:
             raise ConfigError(f"{name}: no split {split!r}; known: {', '.join(known)}")
-    for field in ("limit", "max_side", "workers"):
+    for field in ("limit", "workers"):
         value = getattr(options, field)
         if value is not None and value < 1:
             raise ConfigError(f"{name}: {field} must be at least 1, got {value}")
+    check_scaling(name, options)
 
 
 def write_classes(names: Sequence[str], folder: Path) -> Path:
@@ -120,11 +122,6 @@ def _piece(
     return counts, False
 
 
-def _deciding(options: PictureOptions) -> dict[str, Any]:
-    names = ("limit", "max_side", "skip_missing_images")
-    return {name: getattr(options, name) for name in names}
-
-
 def _pictures(
     split: LabelledSplit, images: ImageFolder, options: PictureOptions, counts: Counts
 ) -> Iterator[dict[str, Any]]:
@@ -135,7 +132,7 @@ def _pictures(
             file = images.find(path)
             if file is None:
                 return id, b"", f"no picture {path!r} in {', '.join(images.tried)}"
-            return id, read_image(file, options.max_side)[1], None
+            return id, read_image(file, options.max_side, options.max_px)[1], None
         except (SampleError, OSError) as error:
             return id, b"", str(error)
 

@@ -50,6 +50,8 @@ class VQAv2Config:
     """Only the first so many questions of each split; the classes are those of all."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     skip_missing_images: bool = False
     """Leave out questions whose picture is missing or broken, instead of stopping."""
     workers: int = 8

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data.shards import Manifest, Sample, write_shards
+from mmret.data.sources.image_folder import deciding
 from mmret.data.sources.m2kr.checks import Tables, open_tables
 from mmret.data.sources.m2kr.config import M2KRConfig
 from mmret.data.sources.m2kr.passages import build_passages
@@ -22,6 +23,7 @@ from mmret.data.sources.record import (
     remove_shards,
     whole_shards,
 )
+from mmret.data.sources.slice import Slice
 from mmret.data.sources.track import Track, untracked
 from mmret.errors import ConfigError, SampleError
 
@@ -43,7 +45,9 @@ def build_m2kr(config: M2KRConfig, track: Track = untracked) -> list[Built]:
         logger.warning(finding.text)
     for table in tables:
         find_first_images(table, config)
-    return [_build_split(table, config, track) for table in tables]
+    # Each split has files of its own, so that tasks do not meet.
+    mine = Slice.parse(config.slice).share(sorted(tables, key=lambda table: -len(table.data)))
+    return [_build_split(table, config, track) for table in tables if table in mine]
 
 
 def _build_split(tables: Tables, config: M2KRConfig, track: Track) -> Built:
@@ -53,10 +57,7 @@ def _build_split(tables: Tables, config: M2KRConfig, track: Track) -> Built:
     manifest, record = folder / f"{tables.split}.manifest.json", folder / f"{tables.split}.build.json"
     made_from = fingerprint(
         (*tables.data.files, *tables.passages.files),
-        {
-            name: getattr(config, name)
-            for name in ("limit", "sample", "max_side", "draw_instructions", "skip_missing_images")
-        },
+        deciding(config, "limit", "sample", "draw_instructions", "skip_missing_images"),
     )
     counts = finished(record, made_from)
     if counts is not None and unchanged and whole_shards(manifest):

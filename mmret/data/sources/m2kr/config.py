@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from mmret.data.sources.image_folder import check_scaling
 from mmret.data.sources.m2kr.facts import SPLITS
 from mmret.errors import ConfigError
 
@@ -30,6 +31,8 @@ class M2KRConfig:
     """Only so many rows of each split, drawn at random (always the same ones), with all passages."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     draw_instructions: bool = False
     """Leave the rows' instructions out of train, so that training draws one of the spec's templates for each row."""
     skip_missing_images: bool = False
@@ -38,14 +41,17 @@ class M2KRConfig:
     """Build although the checks say that the tables are wrong."""
     workers: int = 8
     """Threads that read pictures ahead."""
+    slice: str | None = None
+    """Build only this share of the splits, the largest dealt out first: 3/16, or slurm (by the job array)."""
 
     def __post_init__(self) -> None:
         for split in self.splits:
             if split not in SPLITS:
                 raise ConfigError(f"m2kr: no split {split!r}; known: {', '.join(SPLITS)}")
-        for name in ("limit", "sample", "max_side", "workers"):
+        for name in ("limit", "sample", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"m2kr: {name} must be at least 1, got {value}")
+        check_scaling("m2kr", self)
         if self.limit is not None and self.sample is not None:
             raise ConfigError("m2kr: limit (the first rows) and sample (rows at random) exclude each other")

@@ -84,7 +84,9 @@ class Questions:
             if file is None:
                 problem = f"no picture {path!r} in {', '.join(self.images.tried)}"
                 return _Read(read.place, read.row, read.positives, problem=problem)
-            return _Read(read.place, read.row, read.positives, read_image(file, self.config.max_side))
+            return _Read(
+                read.place, read.row, read.positives, read_image(file, self.config.max_side, self.config.max_px)
+            )
         except (SampleError, OSError) as error:
             return _Read(read.place, read.row, read.positives, problem=str(error))
 

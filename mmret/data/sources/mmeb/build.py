@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmret.data.shards import Sample, write_shards
-from mmret.data.sources.image_folder import ImageFolder, read_image
+from mmret.data.sources.image_folder import ImageFolder, deciding, read_image
 from mmret.data.sources.mmeb.config import MMEBConfig
 from mmret.data.sources.mmeb.prompt import Kind, published, spec_name
 from mmret.data.sources.mmeb.rows import Side, TrainRow, ranking_rows, train_rows
 from mmret.data.sources.parquet import ParquetSplit
 from mmret.data.sources.read_ahead import read_ahead
-from mmret.data.sources.record import Built, Counts, fingerprint, finish, finished, remove_shards, whole_shards
+from mmret.data.sources.record import Built, Counts, fingerprint, remove_shards, write_once
+from mmret.data.sources.slice import Slice
 from mmret.data.sources.track import Track, untracked
 from mmret.data.table import Table, write_table
 from mmret.errors import ConfigError, SampleError
-
-logger = logging.getLogger(__name__)
 
 _FIRST_LOOK = 50
 _SUBFOLDERS = ("", "images", "MMEB")
@@ -55,6 +53,9 @@ def build_mmeb(config: MMEBConfig, track: Track = untracked) -> list[Built]:
         raise ConfigError(
             f"mmeb: {root} has no tables of MMEB; want SET/test-*.parquet, or SET/{wording}-*.parquet for training"
         )
+    # Each set has a folder of its own, so that tasks do not meet.
+    mine = Slice.parse(config.slice).share(sorted(parts, key=lambda part: -len(part.table)))
+    parts = [part for part in parts if part in mine]
     for part in parts:
         part.find_first()
     return [part.build() for part in parts]
@@ -68,7 +69,7 @@ class _Part:
         self.split = "test" if test else "train"
         self.title, self.folder = f"{name}/{self.split}", Path(config.out) / name
         self.images = ImageFolder([Path(config.images)], _SUBFOLDERS)
-        options = {key: getattr(config, key) for key in ("instructions", "limit", "max_side", "skip_missing_images")}
+        options = deciding(config, "instructions", "limit", "skip_missing_images")
         self.made_from = fingerprint(table.files, options)
 
     def build(self) -> Built:
@@ -79,10 +80,12 @@ class _Part:
         had, found = [], Counts()
         paths = sorted(self._paths())
         if paths:
-            found, there = self._piece(images, lambda counts: self._write_images(paths, images, counts))
+            found, there = write_once(images, self.made_from, lambda counts: self._write_images(paths, images, counts))
             had.append(there)
         if self.test:
-            found, there = self._piece(documents, lambda counts: self._write_documents(documents, counts))
+            found, there = write_once(
+                documents, self.made_from, lambda counts: self._write_documents(documents, counts)
+            )
             had.append(there)
         kept = [set(Table.open(path).ids()) if path.is_file() else set() for path in (images, documents)]
         samples = self._test_samples if self.test else self._train_samples
@@ -92,7 +95,7 @@ class _Part:
             rows = self.track(samples(kept[0], kept[1], counts), f"{self.title} samples")
             write_shards(rows, self.folder, self.split)
 
-        rows, there = self._piece(manifest, write, all(had))
+        rows, there = write_once(manifest, self.made_from, write, all(had))
         return Built(self.title, manifest, documents if self.test else None, rows, found, all((*had, there)))
 
     def find_first(self) -> None:
@@ -147,7 +150,7 @@ class _Part:
                 file = self.images.find(path) if path else None
                 if path and file is None:
                     return id, b"", f"no picture {path!r} in {', '.join(self.images.tried)}"
-                return id, b"" if file is None else read_image(file, self.config.max_side)[1], None
+                return id, b"" if file is None else read_image(file, self.config.max_side, self.config.max_px)[1], None
             except (SampleError, OSError) as error:
                 return id, b"", str(error)
 
@@ -183,17 +186,3 @@ class _Part:
                 continue
             counts.kept += 1
             yield Sample(f"{number:09d}", {"query": row.query.json(), "positives": ids[:1], "candidates": ids})
-
-    def _piece(self, path: Path, write: Callable[[Counts], None], keep: bool = True) -> tuple[Counts, bool]:
-        """What became of the rows of one file, and whether it was there and is kept; else it is written."""
-        record = path.with_name(f"{path.name.partition('.')[0]}.build.json")
-        counts = finished(record, self.made_from) if keep else None
-        if counts is not None and (whole_shards(path) if path.suffix == ".json" else path.is_file()):
-            return counts, True
-        record.unlink(missing_ok=True)
-        counts = Counts()
-        write(counts)
-        finish(record, self.made_from, counts)
-        for reason, number in counts.left_out.items():
-            logger.warning("%s: %d left out: %s (first: %s)", path.name, number, reason, counts.first[reason])
-        return counts, False

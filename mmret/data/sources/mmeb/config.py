@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from mmret.data.sources.image_folder import check_scaling
 from mmret.errors import ConfigError
 
 WORDINGS = ("original", "diverse_instruction", "none")
@@ -33,15 +34,20 @@ class MMEBConfig:
     """Only the first so many rows of each set."""
     max_side: int | None = None
     """Pictures with a longer side than this many pixels are scaled down; null: bytes are copied."""
+    max_px: int | None = None
+    """Pictures whose shorter side is longer than this are scaled down to it, format kept: twice the training size."""
     skip_missing_images: bool = False
     """Leave out rows that a missing or broken picture belongs to, instead of stopping."""
     workers: int = 8
     """Threads that read pictures ahead."""
+    slice: str | None = None
+    """Build only this share of the sets, the largest dealt out first: 3/16, or slurm (by the job array)."""
 
     def __post_init__(self) -> None:
         if self.instructions not in WORDINGS:
             raise ConfigError(f"mmeb: instructions must be one of {', '.join(WORDINGS)}, got {self.instructions!r}")
-        for name in ("limit", "max_side", "workers"):
+        for name in ("limit", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"mmeb: {name} must be at least 1, got {value}")
+        check_scaling("mmeb", self)
