@@ -13,7 +13,7 @@ from mmret.cli.arguments import add_json
 from mmret.cli.console import write, write_json
 from mmret.recipe import shipped, tables
 
-SUMMARY = "list recipes, models, objectives, data specs and benchmarks"
+SUMMARY = "list recipes, benches, models, objectives, data specs and benchmarks"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +68,10 @@ def _configs(table: dict[str, Any]) -> dict[str, str]:
 
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "recipes": _recipes,
+    "benches": lambda: {name: _first_comment(path) for name, path in shipped.names("bench").items()},
     "models": lambda: _configs(tables.models()),
     "objectives": lambda: _configs(tables.objectives()),
     "data": lambda: _specs("data spec"),
     "benchmarks": lambda: _specs("benchmark"),
+    "curations": lambda: {name: _first_comment(path) for name, path in shipped.names("curation").items()},
 }

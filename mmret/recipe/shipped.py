@@ -8,9 +8,17 @@ from typing import Literal
 from mmret.errors import ConfigError
 from mmret.recipe.problem import did_you_mean
 
-Kind = Literal["recipe", "data spec", "benchmark"]
+Kind = Literal["recipe", "bench", "data spec", "benchmark", "curation"]
 
-_FOLDERS: dict[Kind, str] = {"recipe": "recipes", "data spec": "data_specs", "benchmark": "data_specs/benchmarks"}
+_FOLDERS: dict[Kind, str] = {
+    "recipe": "recipes",
+    "bench": "recipes/bench",
+    "data spec": "data_specs",
+    "benchmark": "data_specs/benchmarks",
+    "curation": "data_specs/curations",
+}
+_OTHERS: dict[Kind, tuple[str, ...]] = {"recipe": ("bench",), "data spec": ("benchmarks", "curations")}
+"""Folders inside that hold files of another kind."""
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -28,7 +36,7 @@ def names(kind: Kind) -> dict[str, Path]:
         for path in sorted(root.rglob("*.yaml")):
             parts = path.relative_to(root).with_suffix("").parts
             hidden = any(part.startswith("_") for part in parts)
-            if not hidden and not (kind == "data spec" and parts[0] == "benchmarks"):
+            if not hidden and parts[0] not in _OTHERS.get(kind, ()):
                 found.setdefault("/".join(parts), path)
     return found
 
