@@ -12,6 +12,7 @@ from torch import Tensor
 from mmret.data.draw import Drawn
 from mmret.data.image_masking import mask_blocks
 from mmret.data.masking import mask_words
+from mmret.data.patch_dropping import drop_patches, patches_of
 from mmret.errors import ConfigError, SampleError
 from mmret.recipe.schema import ImageMaskingConfig, MaskingConfig
 from mmret.types import NO_DOCUMENT, Batch, Inputs, Processor
@@ -23,12 +24,14 @@ def collate(
     masking: MaskingConfig | None = None,
     ragged: int | None = None,
     image_masking: ImageMaskingConfig | None = None,
+    dropped: float = 0.0,
 ) -> Batch:
     """The batch of these rows; documents are query-major, each query's positive first. Rows without any make none.
 
     Args:
         masking: how to mask the texts a second time (queries', or else the positives'); None: not at all.
         image_masking: which patches of the pictures to hide (of the same side); None: none.
+        dropped: share of each picture's patches that the vision tower does not read.
         ragged: most documents of a row, where rows may have fewer; None: all have the same number.
 
     Raises:
@@ -46,6 +49,11 @@ def collate(
     positives = torch.tensor([number for row in rows for number in row.positive_numbers], dtype=torch.int64)
     query = processor([row.query for row in rows], "query")
     document = processor(documents, "document") if documents else None
+    if dropped:
+        patches, places = patches_of(processor), [(row.dice, at) for row in rows for at in range(len(row.documents))]
+        query = drop_patches(query, patches, dropped, [(*row.dice, "query") for row in rows])
+        if document is not None:
+            document = drop_patches(document, patches, dropped, [(*dice, "document", at) for dice, at in places])
     return Batch(
         query=query,
         document=document,

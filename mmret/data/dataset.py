@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 from mmret.data.augment import augment_row
 from mmret.data.collate import collate
 from mmret.data.draw import Drawn, draw
+from mmret.data.patch_dropping import patches_of
 from mmret.data.plan import Plan, Row
 from mmret.data.source import Source
 from mmret.errors import MMRetError, SampleError
@@ -52,11 +53,14 @@ class MixtureDataset(Dataset[Batch]):
         needs: frozenset[Need] = frozenset({Need.DOCUMENT}),
         augment: AugmentConfig | None = None,
         fill_negatives: bool = True,
+        drop_patches: float = 0.0,
     ) -> None:
         self.plan, self.sources, self.processor = plan, dict(sources), processor
         self.documents_per_query, self.seed, self.max_bad_fraction = documents_per_query, seed, max_bad_fraction
         self.rank, self.world, self.needs = rank, world, needs
-        self.masking, self.image_masking = masking, image_masking
+        self.masking, self.image_masking, self.drop_patches = masking, image_masking, drop_patches
+        if drop_patches:
+            patches_of(processor)  # says now, not in a worker, that the model cannot
         self.ragged = None if fill_negatives else documents_per_query
         """Most documents of a row, where rows may have fewer."""
         picture = getattr(processor, "picture", None)
@@ -82,7 +86,7 @@ class MixtureDataset(Dataset[Batch]):
         drawn = [self._draw(place) for place in rows]
         while True:
             try:
-                return collate(drawn, self.processor, self.masking, self.ragged, self.image_masking)
+                return self._collate(drawn)
             except SampleError:
                 # An image that does not decode shows only here. Find the rows that fail alone; any other rank or
                 # worker would find the same ones.
@@ -92,6 +96,9 @@ class MixtureDataset(Dataset[Batch]):
                 for at, error in culprits:
                     self._replace(rows[at], error)
                     drawn[at] = self._draw(rows[at])
+
+    def _collate(self, rows: list[Drawn]) -> Batch:
+        return collate(rows, self.processor, self.masking, self.ragged, self.image_masking, self.drop_patches)
 
     def _draw(self, place: _Place) -> Drawn:
         """The row at a place or, as long as that is broken, its replacements."""
@@ -106,7 +113,7 @@ class MixtureDataset(Dataset[Batch]):
 
     def _fault(self, row: Drawn) -> SampleError | None:
         try:
-            collate([row], self.processor, self.masking, self.ragged, self.image_masking)
+            self._collate([row])
         except SampleError as error:
             return error
         return None

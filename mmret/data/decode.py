@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmret.data.classes import LABELS
 from mmret.data.layout import half_sample, pair_row
+from mmret.data.mined import MinedNegatives
+from mmret.data.negative_captions import negative_captions
 from mmret.data.reader import RawSample
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
@@ -39,6 +41,8 @@ _QUERY = frozenset(("text", "instruction", "images", "video"))
 _DOCUMENT = frozenset(("id", "text", "images", "video"))
 _VIDEO = frozenset(("frames", "fps"))
 _COLUMNS = ("text", "image")
+_FRAMES = "frames"
+"""Column of a documents table: the pictures of a video, in order."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,13 @@ class Parsed:
 class Decoder:
     """Raw samples of one spec to contents."""
 
-    def __init__(self, spec: DataSpec, documents: Table | None, images: Table | None):
+    def __init__(
+        self, spec: DataSpec, documents: Table | None, images: Table | None, mined: MinedNegatives | None = None
+    ):
         self.source, self.declared = spec.name, spec.file or "its spec"
-        self.documents, self.images = documents, images
+        self.documents, self.images, self.mined = documents, images, mined
         self.layout = spec.layout
+        self.rules = tuple(spec.negative_captions)
         self._required: dict[str, list[str]] = {"query": [], "positives": [], "negatives": []}
         for field in spec.required:
             side, _, name = field.partition(".")
@@ -86,7 +93,10 @@ class Decoder:
             video=self._video(raw.name, "query.video", query.get("video"), raw.members),
         )
         self._check(raw.name, "query", content)
-        return Parsed(raw.name, content, positives, negatives, row, raw.members)
+        parsed = Parsed(raw.name, content, positives, negatives, row, raw.members)
+        if self.mined is not None:
+            parsed = self.mined.add_to(parsed)
+        return self._with_negative_captions(parsed) if self.rules else parsed
 
     def document(self, sample: Parsed, side: str, reference: Any) -> Content:
         """The document that a reference names; `side` is positives or negatives."""
@@ -128,12 +138,37 @@ class Decoder:
         negatives = tuple(self.document(sample, "negatives", reference) for reference in sample.negatives)
         return Example(raw.name, self.source, sample.query, positives, negatives, sample.meta)
 
+    def _with_negative_captions(self, sample: Parsed) -> Parsed:
+        """With what the rules make of its captions behind its own negatives."""
+        captions = [
+            (document.text, reference)
+            for reference in sample.positives
+            if (document := self.document(sample, "positives", reference)).text is not None
+            and not (isinstance(reference, str) and document.pictures)  # pictures of a table are no members of the row
+        ]
+        known = {text for text, _ in captions}
+        made: list[dict[str, Any]] = []
+        for text, reference in captions:
+            inline = reference if isinstance(reference, dict) else {}
+            rest = {name: value for name, value in inline.items() if name not in ("id", "text")}
+            for negative in negative_captions(text, self.rules, sample.name.rpartition(":")[2], known):
+                known.add(negative)
+                made.append({**rest, "text": negative})
+        meta = sample.meta
+        if isinstance(meta.get("scores"), list):  # a teacher has not seen them
+            meta = {**meta, "scores": [*meta["scores"], *[None] * len(made)]}
+        return replace(sample, negatives=[*sample.negatives, *made], meta=meta)
+
     def _content(self, row: int, id: str) -> Content:
         assert self.documents is not None
-        values = self.documents.row(row, _COLUMNS)
-        image = values["image"]
+        moving = _FRAMES in self.documents.columns
+        values = self.documents.row(row, (*_COLUMNS, _FRAMES) if moving else _COLUMNS)
+        image, frames, where = values["image"], values.get(_FRAMES), f"{self.documents.path.name}:{id}"
         return Content(
-            values["text"], () if image is None else (EncodedImage(image, f"{self.documents.path.name}:{id}"),), id=id
+            values["text"],
+            () if image is None else (EncodedImage(image, where),),
+            id=id,
+            video=EncodedVideo(tuple(EncodedImage(frame, where) for frame in frames)) if frames else None,
         )
 
     def _json(self, raw: RawSample) -> dict[str, Any]:

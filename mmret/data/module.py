@@ -107,6 +107,17 @@ class MixtureDataModule(L.LightningDataModule):
         # By the specs' own names: the order of a source does not depend on the path by which a recipe finds it.
         return Plan(replace(self.mixture, sources=self._configs), lengths, self.seed, self.accumulate)
 
+    def drawn(self) -> dict[str, list[int] | None]:
+        """Samples of each source that the stage's batches hold, in stored order; None: about all of them."""
+        plan, sources = self.plan(), self.sources()
+        if self.batches * plan.size >= sum(len(source) for source in sources.values()):
+            return dict.fromkeys(sources)
+        found: dict[str, set[int]] = {name: set() for name in sources}
+        for number in range(self.batches * plan.size):
+            row = plan.row(number)
+            found[row.source].add(row.index)
+        return {name: sorted(indices) for name, indices in found.items()}
+
     def dataset(self) -> MixtureDataset:
         """This rank's batches by number."""
         rank, world = self._rank_and_world()
@@ -127,6 +138,7 @@ class MixtureDataModule(L.LightningDataModule):
             needs=self.needs,
             augment=self.mixture.augment,
             fill_negatives=self.mixture.fill_negatives,
+            drop_patches=self.mixture.drop_patches,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

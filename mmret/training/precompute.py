@@ -169,6 +169,7 @@ def _batches(role: Role, rows: list[Content]) -> Iterator[tuple[Role, list[Conte
 
 
 def stage_contents(data: Any) -> Iterator[tuple[Role, Content]]:
-    """Everything a stage's data module can put into a batch."""
-    for source in data.sources().values():
-        yield from source.contents()
+    """What a stage's data module puts into batches, and all documents of its sources' tables."""
+    drawn = data.drawn()
+    for name, source in data.sources().items():
+        yield from source.contents(drawn[name])

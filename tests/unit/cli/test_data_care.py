@@ -120,7 +120,10 @@ def test_a_manifest_alone_will_do(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["data", "chek", "x"], "has no action 'chek'; known: build, check, index, peek, stats. Did you mean 'check'?"),
+        (
+            ["data", "chek", "x"],
+            "has no action 'chek'; known: build, check, curate, index, join, peek, stats. Did you mean 'check'?",
+        ),
         (["data", "check", "no/such"], "no data spec 'no/such'"),
         (["data", "check", "none.json"], "no such manifest"),
         (["data", "check", "x", "--workers", "0"], "want a number of at least 1"),

@@ -142,3 +142,12 @@ def test_an_image_is_not_decoded_before_somebody_looks():
         example.query.images[0].decode()
     with pytest.raises(SampleError, match=r"0007\.q\.0\.png: the image is empty"):
         decode({"query": {"images": ["q.0.png"]}, "positives": [{"text": "p"}]}, q_0_png=b"")
+
+
+def test_a_column_of_frames_makes_a_document_of_the_table_a_video(tmp_path):
+    rows = [{"id": "film", "text": "seen", "frames": [PNG, PNG + b"1"]}, {"id": "page", "image": PNG, "frames": None}]
+    write_table(rows, tmp_path / "documents.arrow")
+    tables = (Table(tmp_path / "documents.arrow"), None)
+    film, page = decode({"query": {"text": "a"}, "positives": ["film", "page"]}, tables).positives
+    assert [frame.data for frame in film.video.frames] == [PNG, PNG + b"1"]
+    assert (film.text, film.images, page.video) == ("seen", (), None)

@@ -186,3 +186,18 @@ def test_lightning_resumes_with_the_next_batch_and_ends_with_the_same_weights(sp
     resumed = fit(tmp_path / "b", specs, steps, str(tmp_path / "b" / "step=4.ckpt"), start=4 * every, workers=workers)
     assert resumed.keys == through.keys[4 * 2 :]
     assert torch.equal(resumed.weight, through.weight)
+
+
+def test_drawn_names_the_samples_that_the_batches_hold(specs):
+    data = data_of(specs, batches=3)
+    keys = {key for batch in data.train_dataloader() for key in batch.keys}
+    drawn = data.drawn()
+    named = {
+        data.sources()[name].example(index).key for name, indices in drawn.items() for index in indices or range(0)
+    }
+    assert 0 < sum(len(indices or ()) for indices in drawn.values()) == len(named)
+    assert keys == named
+
+
+def test_a_stage_longer_than_its_data_draws_all(specs):
+    assert set(data_of(specs, batches=200).drawn().values()) == {None}

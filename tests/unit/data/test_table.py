@@ -96,3 +96,15 @@ def test_what_is_no_table_is_named(tmp_path):
     (tmp_path / "t.arrow").write_bytes(b"text")
     with pytest.raises(ConfigError, match="not an Arrow table"):
         Table.open(tmp_path / "t.arrow")
+
+
+def test_lists_of_bytes_count_towards_what_is_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "_BATCH_BYTES", 100)
+    rows = [{"id": str(number), "frames": [b"x" * 30] * 2} for number in range(6)]
+    written = []
+    monkeypatch.setattr(
+        table, "_batch", lambda chunk, *rest, real=table._batch: written.append(len(chunk)) or real(chunk, *rest)
+    )
+    write_table(rows, tmp_path / "t.arrow")
+    assert written == [2, 2, 2]
+    assert Table.open(tmp_path / "t.arrow").row(5)["frames"] == [b"x" * 30] * 2
