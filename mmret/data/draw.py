@@ -69,15 +69,20 @@ def draw(
     if query.instruction is None and source.spec.instructions:
         query = replace(query, instruction=source.spec.instructions[dice.below(len(source.spec.instructions))])
     keys = (seed, source.name, row.epoch, row.index)
+    written = source.recaption(sample, keys)
+    if written is not None and not query.images:
+        query, written = replace(query, text=written.text), None
     alone = target is not None and not wants_documents and query.text is not None and bool(query.images)
     if alone or not sample.positives:
         return Drawn(source.name, sample.name, query, (), (), (), keys, target=target)
 
-    documents = [source.decoder.document(sample, "positives", sample.positives[positive])]
+    documents = [written or source.decoder.document(sample, "positives", sample.positives[positive])]
     positives = [
-        documents[0] if at == positive else _identity(source, sample, reference)
+        documents[0] if at == positive and written is None else _identity(source, sample, reference)
         for at, reference in enumerate(sample.positives)
     ]
+    if written is not None:
+        positives.insert(0, written)
     wanted = documents_per_query - 1
     negatives = dice.sample(len(sample.negatives), min(wanted, len(sample.negatives)))
     for at in negatives:
@@ -87,17 +92,9 @@ def draw(
 
     numbers = tuple(source.number(document) for document in documents)
     known = tuple(dict.fromkeys(numbers[0] if p is documents[0] else source.number(p) for p in positives))
-    return Drawn(
-        source.name,
-        sample.name,
-        query,
-        tuple(documents),
-        numbers,
-        known,
-        keys,
-        _teacher_scores(sample, [positive, *(len(sample.positives) + at for at in negatives)], documents_per_query),
-        target,
-    )
+    listed = [None if written else positive, *(len(sample.positives) + at for at in negatives)]
+    scores = _teacher_scores(sample, listed, documents_per_query)
+    return Drawn(source.name, sample.name, query, tuple(documents), numbers, known, keys, scores, target)
 
 
 def _target(source: Source, sample: Parsed) -> Target:
@@ -107,8 +104,8 @@ def _target(source: Source, sample: Parsed) -> Target:
     return target
 
 
-def _teacher_scores(sample: Parsed, drawn: Sequence[int], documents_per_query: int) -> tuple[float, ...] | None:
-    """Scores of the drawn documents; `drawn` counts positives, then negatives. What came from the table has none."""
+def _teacher_scores(sample: Parsed, drawn: Sequence[int | None], documents_per_query: int) -> tuple[float, ...] | None:
+    """Scores of the drawn documents; `drawn` counts positives, then negatives. What came from elsewhere has none."""
     scores = sample.meta.get("scores")
     if scores is None:
         return None
@@ -118,7 +115,7 @@ def _teacher_scores(sample: Parsed, drawn: Sequence[int], documents_per_query: i
             f"{sample.name}: scores must be {listed} numbers, one per positive, then one per negative; "
             f"got {len(scores) if isinstance(scores, list) else scores!r}"
         )
-    chosen = [math.nan if scores[at] is None else float(scores[at]) for at in drawn]
+    chosen = [math.nan if at is None or scores[at] is None else float(scores[at]) for at in drawn]
     return (*chosen, *[math.nan] * (documents_per_query - len(chosen)))
 
 

@@ -37,7 +37,7 @@ class MinedNegatives:
         Raises:
             SampleError: nothing was mined for a sample of this name.
         """
-        row = self.table.find(_place(sample.name))
+        row = self.table.find(sample_place(sample.name))
         if row is None:
             raise SampleError(
                 f"{sample.name}: {self.table.path} has no such sample; it was mined for other shards, or the sample "
@@ -57,10 +57,12 @@ def write_mined(rows: Iterable[tuple[str, Sequence[str], Sequence[float]]], path
     Raises:
         SampleError: a sample's name occurs twice.
     """
-    write_table(({"id": _place(name), _COLUMN: list(ids), "scores": list(scores)} for name, ids, scores in rows), path)
+    write_table(
+        ({"id": sample_place(name), _COLUMN: list(ids), "scores": list(scores)} for name, ids, scores in rows), path
+    )
 
 
-def _place(name: str) -> str:
+def sample_place(name: str) -> str:
     """shard:key with the shard's file name alone: a curated manifest names the same shard from another folder."""
     shard, _, key = name.rpartition(":")
     return f"{shard.rpartition('/')[2]}:{key}"

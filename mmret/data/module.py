@@ -88,6 +88,12 @@ class MixtureDataModule(L.LightningDataModule):
                         raise ConfigError(f"data.sources.{key}: another source is named {source.name}, too")
                     opened[source.name] = source
                     self._configs[source.name] = config
+                    source.synthetic = config.synthetic
+                    if config.synthetic and source.recaptions is None:
+                        raise ConfigError(
+                            f"data.sources.{key}: synthetic is {config.synthetic:g}, but {source.spec.file} names no "
+                            "`recaptions`; mmret data recaption writes them, and a spec that does"
+                        )
                     if Need.TARGETS in self.needs and source.classes is None:
                         raise ConfigError(
                             f"data.sources.{key}: an objective of this stage reads labels (classify), but "

@@ -29,7 +29,7 @@ def patches_of(processor: Any) -> int:
     if patches is None:
         raise ConfigError(
             f"data.drop_patches: the model of {type(processor).__name__} reads whole pictures only (a convolutional "
-            "tower, one that knows its patches by their neighbours, or none at all); VLMo and PreFLMR's CLIP, SigLIP and "
+            "tower, one that knows patches by their neighbours, or none at all); VLMo and PreFLMR's CLIP, SigLIP and "
             "plain timm vision transformers can leave patches out. Set data.drop_patches: 0"
         )
     return patches

@@ -11,7 +11,7 @@ import yaml
 from mmret.data.remote.address import is_remote
 from mmret.data.spec import DataSpec
 
-_FILES = ("shards", "documents", "images", "classes", "negatives")
+_FILES = ("shards", "documents", "images", "classes", "negatives", "recaptions")
 
 
 def write_spec(old: DataSpec, path: Path, **changes: str) -> Path:

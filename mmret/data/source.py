@@ -10,6 +10,7 @@ from mmret.data.classes import Classes, Target
 from mmret.data.decode import Decoder, Parsed
 from mmret.data.mined import MinedNegatives
 from mmret.data.reader import ShardReader
+from mmret.data.recaptions import Recaptions
 from mmret.data.spec import DataSpec
 from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
@@ -40,6 +41,9 @@ class Source:
         if mined is not None and self.documents is None:
             raise ConfigError(f"{spec.file or spec.name}: `negatives` are ids of a documents table; name it, too")
         self.decoder = Decoder(spec, self.documents, self.images, mined)
+        self.recaptions = Recaptions(spec.resolve(spec.recaptions)) if spec.recaptions else None
+        self.synthetic = 0.0
+        """Share of training rows whose caption is one of `recaptions`; the mixture sets it."""
         self.collection = spec.name
         """Equal ids of sources of one collection are the same document."""
 
@@ -81,6 +85,12 @@ class Source:
             )
         return self.classes.target(sample.name, sample.meta)
 
+    def recaption(self, sample: Parsed, place: tuple[object, ...]) -> Content | None:
+        """The written caption that the sample has at this place of the training; None: its own."""
+        if self.recaptions is None or not self.synthetic:
+            return None
+        return self.recaptions.draw(sample, self.synthetic, *place)
+
     def number(self, document: Content) -> int:
         """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
         id = content_id(document) if document.id is None else document.id
@@ -109,9 +119,18 @@ class Source:
             yield "document", document
 
     def _contents(self, sample: Parsed) -> Iterator[tuple[Role, Content]]:
+        queries = [sample.query]
+        if self.recaptions is not None and self.synthetic:
+            written = self.recaptions.of(sample.name)
+            if sample.query.images:
+                for text in written:
+                    yield "document", Content(text)
+            else:
+                queries += [replace(sample.query, text=text) for text in written]
         instructions = self.spec.instructions if sample.query.instruction is None else []
         for instruction in instructions or [sample.query.instruction]:
-            yield "query", replace(sample.query, instruction=instruction)
+            for query in queries:
+                yield "query", replace(query, instruction=instruction)
         for side, references in (("positives", sample.positives), ("negatives", sample.negatives)):
             for reference in references:
                 # What the table has comes from the table, once.

@@ -56,6 +56,8 @@ class DataSpec:
     """Text file with one class a line, in the order of their numbers: what the rows' labels may be."""
     negatives: str | None = None
     """Table of negatives that `mmret mine` found, added to each row's own."""
+    recaptions: str | None = None
+    """Table of captions that `mmret data recaption` wrote; how often they stand in is the recipe's (`synthetic`)."""
     instructions: list[str] = field(default_factory=list)
     """One is drawn for each row that brings none."""
     required: list[str] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """`mmret data ACTION ...`: making shards of what others publish, and looking after shards. An action a file."""
 
-from mmret.cli.data import build, check, curate, index, join, peek, stats
+from mmret.cli.data import build, check, curate, index, join, peek, recaption, stats
 from mmret.cli.verb import Verb
 
 SUMMARY = "make shards of what others publish; check, index, curate and look at shards"
@@ -11,6 +11,7 @@ ACTIONS: dict[str, Verb] = {
     "index": index,
     "join": join,
     "peek": peek,
+    "recaption": recaption,
     "stats": stats,
 }
 """`mmret data ...`: what may follow."""
