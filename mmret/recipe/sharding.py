@@ -19,6 +19,10 @@ def check_sharding(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             "overflowed, and some would step where others do not; use bf16-mixed, or strategy ddp"
         )
         yield ("trainer", "precision"), text
+    for number, stage in enumerate(recipe.stages):
+        if stage.optimizer.ema_decay is not None:
+            text = "ema_decay with strategy fsdp2: the average would be a whole copy on each rank; use strategy ddp"
+            yield ("stages", number, "optimizer", "ema_decay"), text
     if trainer.accelerator == "mps":
         yield ("trainer", "accelerator"), "mps has no collectives to shard with; use strategy auto"
     peft = vars(recipe.model).get("peft")
