@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import cast
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from mmret.errors import SampleError
+
+_JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,22 @@ class EncodedImage:
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
             image = Image.alpha_composite(white, image)
         return image.convert("RGB")
+
+    def decode_jpeg(self) -> Tensor | None:
+        """[3, H, W] uint8, the same values as `decode`'s in three quarters of the time; None for what torchvision does
+        not read alike: no JPEG, another colour model, broken."""
+        if not self.data.startswith(_JPEG):
+            return None
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        try:
+            header = Image.open(io.BytesIO(self.data))
+            if header.format != "JPEG" or header.mode not in ("RGB", "L"):
+                return None
+            data = torch.frombuffer(bytearray(self.data), dtype=torch.uint8)
+            return cast(Tensor, decode_jpeg(data, ImageReadMode.RGB))
+        except Exception:  # `decode` says what is wrong
+            return None
 
     @property
     def key(self) -> bytes:

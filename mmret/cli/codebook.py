@@ -139,4 +139,4 @@ def _pixels(batches: Iterator[list[EncodedImage]], settings: PictureSettings) ->
     from mmret.models.backbones import pixels
 
     for batch in batches:
-        yield torch.stack([pixels(image.decode(), settings) for image in batch])
+        yield torch.stack([pixels(image, settings) for image in batch])

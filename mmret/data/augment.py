@@ -64,6 +64,9 @@ class AugmentedImage(EncodedImage):
         """
         return augment(super().decode(), self.config, Dice("augment", *self.place), self.px)
 
+    def decode_jpeg(self) -> None:
+        """Never: the view is made by Pillow."""
+
     @property
     def key(self) -> bytes:
         """Identifies the view: not the key of the picture that it is made of."""

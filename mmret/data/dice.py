@@ -22,16 +22,18 @@ class Dice:
     """A short stream of integers fixed by `key`; far cheaper to start than a numpy generator."""
 
     def __init__(self, *key: object) -> None:
-        self._key, self._block, self._words = key, 0, ()
+        self._key, self._block, self._words = key, -1, ()
         self._at = 0
 
     def below(self, limit: int) -> int:
         """An integer in [0, limit); the bias is below limit / 2^64."""
-        if self._at == len(self._words):
-            self._words, self._at = unpack("<8Q", _digest(*self._key, self._block)), 0
-            self._block += 1
+        block, place = divmod(self._at, 8)
         self._at += 1
-        return self._words[self._at - 1] % limit
+        if limit == 1:  # nothing to draw: no digest
+            return 0
+        if block != self._block:
+            self._words, self._block = unpack("<8Q", _digest(*self._key, block)), block
+        return self._words[place] % limit
 
     def between(self, low: float, high: float) -> float:
         """A number in [low, high)."""

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from mmret.data.scan import scan_shard
@@ -73,8 +72,23 @@ class IndexWriter:
         os.replace(part, path)
 
 
+class _Texts:
+    """A column of texts, read without Arrow's scalars."""
+
+    def __init__(self, column: pa.StringArray) -> None:
+        _, ends, data = column.buffers()
+        self._ends = memoryview(ends).cast("i")[column.offset : column.offset + len(column) + 1]
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, row: int) -> str:
+        return str(self._data[self._ends[row] : self._ends[row + 1]], "utf-8")
+
+
 class ShardIndex:
-    """The members of one shard, memory-mapped; lookups are numpy arithmetic."""
+    """The members of one shard, memory-mapped."""
 
     def __init__(self, path: Path):
         """Open a sidecar.
@@ -88,14 +102,15 @@ class ShardIndex:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
             batch = reader.get_batch(0)
             members, offsets, sizes = (batch.column(name) for name in ("members", "offsets", "sizes"))
-            self.keys = batch.column("key")
+            self.keys = _Texts(batch.column("key"))
             self._names: list[str] = members.values.dictionary.to_pylist()
-            self._ends: np.ndarray = members.offsets.to_numpy()
-            self._codes: np.ndarray = members.values.indices.to_numpy()
-            self._offsets: np.ndarray = offsets.values.to_numpy()
-            self._sizes: np.ndarray = sizes.values.to_numpy()
+            # Views, as they give Python's own integers: numpy's scalars would take most of a lookup's time.
+            self._ends = memoryview(members.offsets.to_numpy())
+            self._codes = memoryview(members.values.indices.to_numpy())
+            self._offsets = memoryview(offsets.values.to_numpy())
+            self._sizes = memoryview(sizes.values.to_numpy())
             self.shard_bytes = int((reader.schema.metadata or {})[b"shard_bytes"])
-        except (pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+        except (pa.ArrowException, KeyError, AttributeError, TypeError, ValueError) as error:
             raise SampleError(
                 f"{path}: not a member index ({error}); make it again with mmret.data.index_shard"
             ) from error
@@ -105,16 +120,12 @@ class ShardIndex:
 
     def key(self, sample: int) -> str:
         """Key of a sample."""
-        return self.keys[sample].as_py()
+        return self.keys[sample]
 
     def members(self, sample: int) -> list[tuple[str, int, int]]:
         """(suffix, offset, size) of each member of a sample, in tar order."""
         first, last = self._ends[sample], self._ends[sample + 1]
-        codes = self._codes[first:last].tolist()
-        return [
-            (self._names[code], offset, size)
-            for code, offset, size in zip(codes, self._offsets[first:last].tolist(), self._sizes[first:last].tolist())
-        ]
+        return [(self._names[self._codes[at]], self._offsets[at], self._sizes[at]) for at in range(first, last)]
 
 
 def index_shard(shard: str | Path) -> Path:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmret.data.mixture import Mixture
 from mmret.data.order import SampleOrder
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from mmret.recipe.schema import MixtureConfig
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row of a batch; all further choices (which positive, ...) are keyed by these values."""
 
     source: str
@@ -70,7 +68,13 @@ class Plan:
             )
         share = self.size // world
         first = batch * self.size + rank * share
-        return [self.row(number) for number in range(first, first + share)]
+        rows: list[Row] = []
+        while len(rows) < share:
+            block, inside = divmod(first + len(rows), self.block)
+            source, before = self.mixture.block(block)
+            start = before * self.block + inside
+            rows += [self._at(source, start + at) for at in range(min(self.block - inside, share - len(rows)))]
+        return rows
 
     def row(self, number: int) -> Row:
         """Row `number` of the stage."""

@@ -31,9 +31,11 @@ from mmret.errors import MMRetError, SampleError
 logger = logging.getLogger(__name__)
 
 _MAX_OPEN = 64
+_LARGE = 32_768
+"""Bytes of a sample above which its members are read one by one."""
 
 
-@dataclass(frozen=True)
+@dataclass  # frozen, making one would take twice the time
 class RawSample:
     """The members of a sample as they lie in the tar."""
 
@@ -84,16 +86,22 @@ class ShardReader:
         sample = self._kept.place(shard, sample)
         places = members.members(sample)
         name = f"{self.manifest.shards[shard].name}:{members.key(sample)}"
-        # The members of a sample follow each other, headers between them: one read instead of one for each.
+        # The members of a sample follow each other, headers between them: one read instead of one for each of them.
         first = places[0][1]
         length = places[-1][1] + places[-1][2] - first
         try:
-            data = file.read(first, length)
+            if length > _LARGE and isinstance(file, FileBytes):  # a copy would cost more than a call
+                found = {suffix: file.read(at, size) for suffix, at, size in places}
+                whole = sum(map(len, found.values())) == sum(size for _, _, size in places)
+            else:
+                data = file.read(first, length)
+                found = {suffix: data[at - first : at - first + size] for suffix, at, size in places}
+                whole = len(data) == length
         except OSError as error:
             raise SampleError(f"{name}: cannot be read ({error})") from error
-        if len(data) < length:
+        if not whole:
             raise SampleError(f"{name}: the shard ends before this sample does; it was truncated, copy it again")
-        return RawSample(name, {suffix: data[at - first : at - first + size] for suffix, at, size in places})
+        return RawSample(name, found)
 
     def name(self, index: int) -> str:
         """shard:key of sample `index`.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmret.errors import ConfigError
 from mmret.evaluation.benchmark import Benchmark
-from mmret.evaluation.encode import Settings, evaluating
+from mmret.evaluation.encode import Settings, device_of, evaluating
 from mmret.evaluation.measure import split_result
 from mmret.evaluation.names import RERANKED
 from mmret.evaluation.result import SplitResult
 from mmret.models.retriever import PairEncoder, Retriever
 from mmret.objectives.itm import ITM
+from mmret.objectives.store import load_objectives
 from mmret.ops import rank_and_world
 from mmret.recipe.rerank import RerankConfig
 from mmret.types import Content, Inputs, Processor
@@ -52,17 +54,35 @@ class Reranker:
         assert own.scores is not None and own.rows is not None
         split, corpus = own.split, own.split.benchmark.corpus
         rows, scores = own.rows[:, : self.config.k], own.scores[:, : self.config.k]
-        texts_asked = _kind(split.content(0)) == "text"
-        # A picture is decoded once for all of its pairs that share a batch, so they should be neighbours.
-        order = (rows if texts_asked else torch.arange(len(rows)).unsqueeze(1).expand_as(rows)).flatten()
         pairs = torch.stack([torch.arange(rows.numel()) // rows.shape[1], rows.flatten()], 1)
-        places = order.argsort(stable=True)
+        matching = self.matching(split.content, corpus.content, pairs, scores.flatten())
+        found = reorder(own.scores, own.rows, matching.view_as(rows))
+        device = torch.device(self.settings.device or device_of(self.model))
+        return split_result(split, RERANKED, *found, device, groups=False)
+
+    def matching(
+        self,
+        query: Callable[[int], Content],
+        document: Callable[[int], Content],
+        pairs: Tensor,
+        scores: Tensor,
+    ) -> Tensor:
+        """How well the head says that pairs match, [P] float32 on the CPU, equal on every rank.
+
+        Args:
+            query, document: row -> content; texts on one side, pictures on the other.
+            pairs: [P, 2] rows of both.
+            scores: [P] the dual encoder's.
+        """
+        texts_asked = _kind(query(int(pairs[0, 0]))) == "text"
+        # A picture is decoded once for all of its pairs that share a batch, so they should be neighbours.
+        places = pairs[:, 1 if texts_asked else 0].argsort(stable=True)
         with evaluating(nn.ModuleList([self.model, self.itm]), self.settings.device) as device:
-            matching = torch.zeros(rows.numel(), device=device)
+            matching = torch.zeros(len(pairs), device=device)
             rank, world = rank_and_world()
             # The same batches as one process would make, so that a score does not depend on the number of ranks.
             batches = places.split(self.settings.batch_size)[rank::world]
-            data = _Pairs(split.content, corpus.content, [pairs[batch] for batch in batches], self.model.processor)
+            data = _Pairs(query, document, [pairs[batch] for batch in batches], self.model.processor)
             loader = DataLoader(
                 data, batch_size=None, num_workers=self.settings.num_workers, generator=torch.Generator()
             )
@@ -70,18 +90,36 @@ class Reranker:
                 sides = [inputs.to(device).select(index.to(device)) for inputs, index in (queries, documents)]
                 text, image = sides if texts_asked else sides[::-1]
                 logits = self.itm.head(self.pair_encoder.encode_pair(text, image).pooled).float()
-                given = scores.flatten()[batch].to(device)
+                given = scores[batch].to(device)
                 matching[batch.to(device)] = self._score(logits, given)
             if world > 1:
                 dist.all_reduce(matching)  # each place was filled by one rank and is 0 on the others
         if matching.isnan().any():
             raise ValueError(f"re-ranking: {type(self.model).__name__}'s matching head gave NaN")
-        found = reorder(own.scores, own.rows, matching.view_as(rows).cpu())
-        return split_result(split, RERANKED, *found, device, groups=False)
+        return matching.cpu()
 
     def _score(self, logits: Tensor, dual: Tensor) -> Tensor:
         """[N] of logits [N, 2] (class 1: match) and the dual encoder's scores [N]."""
         return logits[:, 1] - logits[:, 0] if self.config.score == "itm" else logits[:, 1] + dual
+
+
+def open_reranker(
+    folder: str | Path, model: Retriever, query: Content, document: Content, settings: Settings
+) -> Reranker:
+    """The matching head of a checkpoint, for pairs of such contents.
+
+    Raises:
+        ConfigError: it has none, or these are not a text and a picture.
+    """
+    sides = [_kind(query), _kind(document)]
+    if sorted(sides) != ["picture", "text"]:
+        raise ConfigError(
+            f"re-ranking wants text on one side and a picture on the other; here queries are {sides[0]}, documents "
+            f"{sides[1]}: leave --rerank out"
+        )
+    inner = Path(folder) / "model"
+    objectives = load_objectives(inner if inner.is_dir() else folder, model)
+    return Reranker(model, objectives, RerankConfig(1), settings)
 
 
 def check_rerank(benchmark: Benchmark, split: str, config: RerankConfig) -> None:

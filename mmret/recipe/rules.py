@@ -44,6 +44,7 @@ def is_count_or(word: str, least: int = 1) -> Rule:
 
 
 FRACTION = Rule(lambda value: 0 <= value <= 1, "between 0 and 1")
+PROPER_FRACTION = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 SHARE = Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 OF_TEN = Rule(lambda value: 0 <= value <= 10, "between 0 and 10")
 RANGE = Rule(lambda pair: 0 < pair[0] <= pair[1] <= 1, "from above 0 to at most 1, the smaller first")

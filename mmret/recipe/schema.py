@@ -216,7 +216,7 @@ class TrainerConfig:
     evaluate_every: int | None = None
     """Optimizer steps between evaluations in training; null: at the end of each stage only."""
     compile: bool = False
-    """The towers' blocks through torch.compile: faster steps after some minutes; needs a C++ compiler on the machine."""
+    """The towers' blocks through torch.compile: faster steps after some minutes; needs a C++ compiler."""
     threads: int | None = None
     """CPU threads of torch; null: torch's choice."""
 

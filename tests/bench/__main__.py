@@ -13,9 +13,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import grad_cache, loader, maxsim, relative_bias, resume
+from tests.bench import grad_cache, loader, maxsim, relative_bias, resume, shards
 
-RACES = {"maxsim": maxsim.run, "loader": loader.run, "grad_cache": grad_cache.run, "resume": resume.run}
+RACES = {
+    "maxsim": maxsim.run,
+    "loader": loader.run,
+    "shards": shards.run,
+    "grad_cache": grad_cache.run,
+    "resume": resume.run,
+}
 
 
 def main() -> None:

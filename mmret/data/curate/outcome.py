@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from mmret.data.care.collection import Collection
 from mmret.data.curate.filter import Verdict
 from mmret.data.curate.recipe import Curation
 from mmret.data.kept import write_kept
-from mmret.data.remote import is_remote
+from mmret.data.respec import seen_from, write_spec
 from mmret.data.shards import Manifest
-from mmret.data.spec import DataSpec
 
 _SCHEMA = pa.schema(
     [
@@ -81,7 +79,7 @@ def write_collection(curation: Curation, source: Collection, kept: np.ndarray) -
             numbers.append(source.kept.numbers(shard)[kept[low:high] - starts[shard]])
             stored = entry.samples if entry.stored is None else entry.stored
             address = source.manifest.address(shard)
-            name = address or _seen_from(out, source.manifest.path.parent, entry.name)
+            name = address or seen_from(out, source.manifest.path.parent, entry.name)
             entries.append(replace(entry, name=name, samples=int(high - low), stored=stored))
     manifest = Manifest(out / f"{stem}.manifest.json", tuple(entries), f"{stem}.keep.npy")
     # A run that is killed here must not leave the old manifest beside new numbers.
@@ -98,22 +96,5 @@ def _write_spec(curation: Curation, source: Collection, manifest: Manifest, path
         curation.description
         or f"{len(manifest):,} of {len(source.manifest):,} samples of {old.name}. {old.description}"
     )
-    home = Path(old.file).parent
-    moved = {
-        name: _seen_from(path.parent, home, value)
-        for name in ("documents", "images", "classes")
-        if (value := getattr(old, name))
-    }
-    tree = asdict(old) | moved | {"name": curation.name, "description": about.strip(), "shards": manifest.path.name}
-    defaults = asdict(DataSpec(name="", shards=""))
-    named = {field.name: tree[field.name] for field in fields(DataSpec) if field.name != "file"}
-    shown = {name: value for name, value in named.items() if name in ("name", "shards") or value != defaults[name]}
-    part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
-    os.replace(part, path)
-    return path
-
-
-def _seen_from(folder: Path, home: Path, name: str) -> str:
-    """A file of `home` as `folder` names it; what lies elsewhere keeps its address."""
-    return name if is_remote(name) else os.path.relpath((home / name).resolve(), folder.resolve())
+    changes = {"name": curation.name, "description": about.strip(), "shards": manifest.path.name}
+    return write_spec(old, path, **changes)

@@ -1,6 +1,6 @@
 """Pretrained towers, tokenizers and picture preprocessing. Nothing outside this package touches a model hub."""
 
-from mmret.models.backbones.picture import PictureSettings, black, pixels
+from mmret.models.backbones.picture import PictureSettings, black, pixels, resized
 from mmret.models.backbones.source import find_local, local_folder
 from mmret.models.backbones.text import TextSpec, build_text, load_text, text_spec
 from mmret.models.backbones.tokenizer import TextTokenizer
@@ -19,6 +19,7 @@ __all__ = [
     "load_vision",
     "local_folder",
     "pixels",
+    "resized",
     "text_spec",
     "vision_spec",
 ]

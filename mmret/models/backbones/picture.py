@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from mmret.errors import SampleError
-from mmret.types import Content, Role
+from mmret.types import Content, EncodedImage, Role
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -30,24 +31,48 @@ class PictureSettings:
     """crop: shortest side to px, then the centre (CLIP); squash: both sides to px, nothing is cut off."""
 
 
-def pixels(image: Image.Image, settings: PictureSettings) -> Tensor:
-    """[3, px, px] float32. Equals transformers' Pillow image processor for CLIP bit for bit (with fit: crop)."""
+def pixels(image: EncodedImage | Image.Image, settings: PictureSettings) -> Tensor:
+    """[3, px, px] float32: `resized`, normalised.
+
+    Of a Pillow image it equals transformers' Pillow image processor for CLIP bit for bit (with fit: crop).
+    """
+    return _normalise(resized(image, settings), settings)
+
+
+def resized(image: EncodedImage | Image.Image, settings: PictureSettings) -> Tensor:
+    """[3, px, px] uint8, bicubic.
+
+    JPEGs go through torchvision and torch, which take less than half of Pillow's time; torch's resampling rounds its
+    weights to 16 bits: of a photo about one value in 400 is one grey level off. All else goes through Pillow.
+
+    Raises:
+        SampleError: the bytes are no image that Pillow can open.
+    """
+    jpeg = image.decode_jpeg() if isinstance(image, EncodedImage) else None
+    if jpeg is None:
+        picture = image.decode() if isinstance(image, EncodedImage) else image
+        width, height = _fitted(*picture.size, settings)
+        values = np.array(picture.resize((width, height), Image.Resampling.BICUBIC).convert("RGB"))
+        made = torch.from_numpy(values).permute(2, 0, 1)
+    else:
+        width, height = _fitted(jpeg.shape[2], jpeg.shape[1], settings)
+        made = interpolate(jpeg[None], (height, width), mode="bicubic", antialias=True)[0]
+    top, left = (height - settings.px) // 2, (width - settings.px) // 2
+    return made[:, top : top + settings.px, left : left + settings.px]
+
+
+def _fitted(width: int, height: int, settings: PictureSettings) -> tuple[int, int]:
+    """Width and height to scale to, before the centre is cut out."""
     px = settings.px
     if settings.fit == "squash":
-        image = image.resize((px, px), Image.Resampling.BICUBIC)
-    else:
-        width, height = image.size
-        # The longer side is rounded down, as the published preprocessing does.
-        size = (px, int(px * height / width)) if width <= height else (int(px * width / height), px)
-        image = image.resize(size, Image.Resampling.BICUBIC)
-        left, top = (size[0] - px) // 2, (size[1] - px) // 2
-        image = image.crop((left, top, left + px, top + px))
-    return _normalise(np.asarray(image.convert("RGB")), settings)
+        return px, px
+    # The longer side is rounded down, as the published preprocessing does.
+    return (px, int(px * height / width)) if width <= height else (int(px * width / height), px)
 
 
 def black(settings: PictureSettings) -> Tensor:
     """[3, px, px]: a black picture, which stands in for a missing one."""
-    return _normalise(np.zeros((settings.px, settings.px, 3), dtype=np.uint8), settings)
+    return _normalise(torch.zeros(3, settings.px, settings.px, dtype=torch.uint8), settings)
 
 
 def refuse_videos(contents: Sequence[Content], role: Role, model: str) -> None:
@@ -62,7 +87,7 @@ def refuse_videos(contents: Sequence[Content], role: Role, model: str) -> None:
             raise SampleError(f"{name} has a video, which {model} does not read; give it frames as images")
 
 
-def _normalise(values: np.ndarray, settings: PictureSettings) -> Tensor:
-    scaled = (values.astype(np.float64) * (1 / 255)).astype(np.float32)
-    mean, std = np.asarray(settings.mean, dtype=np.float32), np.asarray(settings.std, dtype=np.float32)
-    return torch.from_numpy(np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)))
+def _normalise(values: Tensor, settings: PictureSettings) -> Tensor:
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (settings.mean, settings.std))
+    scaled = torch.empty(values.shape).copy_(values)  # planes of a channel each, however the values lie
+    return scaled.div_(255).sub_(mean).div_(std)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmret.errors import CheckpointError, ConfigError
@@ -42,16 +43,26 @@ class ClipTower(nn.Module):
         self.has_cls = spec.kind == "clip"
         self.width: int = self.config.hidden_size
         self.num_patches: int = (self.config.image_size // self.config.patch_size) ** 2
+        self.drops_patches = True
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, px, px] -> global feature [N, D], patches [N, P, D]."""
-        hidden = before = self.pre_layrnorm(self.embeddings(pixel_values))
+    def forward(self, pixel_values: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[N, 3, px, px] -> global feature [N, D], patches [N, P, D]; of some alone where `kept` [N, K] names them."""
+        hidden = self.embeddings(pixel_values)
+        if kept is not None:
+            hidden = keep_patches(hidden, kept, int(self.has_cls))
+        hidden = before = self.pre_layrnorm(hidden)
         for layer in self.layers:
             before = hidden
             hidden = layer(hidden, None)
         if self.has_cls:
             return hidden[:, 0], before[:, 1:]
         return hidden.mean(1), before
+
+
+def keep_patches(hidden: Tensor, kept: Tensor, num_prefix: int) -> Tensor:
+    """[N, prefix + P, D] -> [N, prefix + K, D]: what stands before the patches, then the patches `kept` [N, K]."""
+    patches = hidden[:, num_prefix:].gather(1, kept[:, :, None].expand(-1, -1, hidden.shape[2]))
+    return torch.cat([hidden[:, :num_prefix], patches], 1)
 
 
 def own_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmret.errors import CheckpointError, ConfigError
 from mmret.models.backbones.source import find_local
 from mmret.models.backbones.vision import VisionSpec
+from mmret.models.backbones.vision_clip import keep_patches
 from mmret.models.weights import read_weights
 
 
@@ -54,9 +55,17 @@ class TimmTower(nn.Module):
             reduction = self.model.feature_info[-1]["reduction"]
             self.num_patches = (-(-spec.px // reduction)) ** 2
         self.width = int(self.model.num_features)
+        self.drops_patches = bool(self.depth) and _is_plain_vit(self.model)
+        """Whether `kept` may be given."""
+        if self.drops_patches:
+            self.model.patch_drop = _Keep(self.model.num_prefix_tokens)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, px, px] -> global feature [N, D], patches [N, P, D]."""
+    def forward(self, pixel_values: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[N, 3, px, px] -> global feature [N, D], patches [N, P, D]; of some alone where `kept` [N, K] names them."""
+        if self.drops_patches:
+            self.model.patch_drop.kept = kept
+        elif kept is not None:
+            raise ValueError(f"{type(self.model).__name__} reads whole pictures only, but kept_patches are given")
         if self.depth:
             (patches, _), (last, prefix) = self.model.forward_intermediates(
                 pixel_values,
@@ -74,6 +83,19 @@ class TimmTower(nn.Module):
         else:
             patches = features
         return patches.mean(1), patches
+
+
+class _Keep(nn.Module):
+    """Stands where timm drops patches at random (after positions were added): keeps those it was told to."""
+
+    def __init__(self, num_prefix: int) -> None:
+        super().__init__()
+        self.num_prefix = num_prefix
+        self.kept: Tensor | None = None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[N, prefix + P, D] -> [N, prefix + K, D]."""
+        return hidden if self.kept is None else keep_patches(hidden, self.kept, self.num_prefix)
 
 
 def load_timm(spec: VisionSpec, weights: str | None) -> TimmTower:
@@ -119,6 +141,13 @@ def _by_name_or_order(own: dict[str, Tensor], stored: dict[str, Tensor], where: 
 
 def _is_vit(model: nn.Module) -> bool:
     return all(hasattr(model, name) for name in ("blocks", "patch_embed", "num_prefix_tokens", "forward_intermediates"))
+
+
+def _is_plain_vit(model: nn.Module) -> bool:
+    """Whether a patch's place is added to it once; not where attention looks at neighbours or rotates by place."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(model, VisionTransformer) and hasattr(model, "patch_drop") and not hasattr(model, "rope")
 
 
 def _create(spec: VisionSpec, **settings: Any) -> Any:

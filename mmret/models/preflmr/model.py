@@ -58,6 +58,7 @@ class PreFLMR(Towers):
         super().__init__()
         self._build(config, text or text_spec(config.text), vision or vision_spec_of(config))
         self.processor = PreFLMRProcessor(config, tokenizer or tokenizer_of(config), self.picture)
+        self.processor.patches = self.num_droppable
 
     def _build(self, config: PreFLMRConfig, text: TextSpec, vision: VisionSpec | None) -> None:
         check_sizes(config, text)

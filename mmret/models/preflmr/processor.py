@@ -36,6 +36,8 @@ class PreFLMRProcessor:
         self.config, self.picture = config, picture
         self.tokens = Tokens(config, tokenizer)
         self.features: dict[str, Any] = {}
+        self.patches: int | None = None
+        """Patches of a picture, any of which may be left out; None: the tower reads whole pictures only."""
 
     def __call__(
         self,
@@ -135,8 +137,7 @@ class PreFLMRProcessor:
         blank = black(self.picture)
         rows = [
             torch.stack(
-                [blank if image is None else pixels(image.decode(), self.picture) for image in row]
-                + [blank] * (most - len(row))
+                [blank if image is None else pixels(image, self.picture) for image in row] + [blank] * (most - len(row))
             )
             for row in pictures
         ]

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,12 @@ class Towers(Retriever):
     def picture(self) -> PictureSettings | None:
         """What the vision tower wants to see; None without one."""
         return None if self.vision_spec is None else picture_settings(self.config, self.vision_spec)
+
+    @property
+    def num_droppable(self) -> int | None:
+        """Patches of a picture where the vision tower can leave some out."""
+        tower: Any = self.vision
+        return int(tower.num_patches) if tower is not None and tower.drops_patches else None
 
     def text_tower(self, role: Role) -> nn.Module:
         """The encoder of one side."""
@@ -102,7 +110,7 @@ class Towers(Retriever):
                     else " or [rows, pictures, 3, px, px]"
                 )
             )
-        overall, patches = self.vision(values.flatten(0, 1))
+        overall, patches = self.vision(values.flatten(0, 1), inputs.dense.get("kept_patches"))
         return overall.unflatten(0, values.shape[:2]), patches if mapped else None
 
     def use_image(self, inputs: Inputs, role: Role) -> Tensor:

@@ -32,7 +32,10 @@ class Sequence:
     hide: Tensor | None
     """[B, 1, 1, N]: 0 for real places, -inf for padding; None without text."""
     index: Tensor | None
-    """[N, N'] rows of the relative table, N' a multiple of `ALIGNED`, the surplus any row; None: absolute positions."""
+    """[N, N'] rows of the relative table, or [B, N, N'] where each row keeps other patches; N' a multiple of `ALIGNED`,
+    the surplus any row. None: absolute positions."""
+    kept: Tensor | None = None
+    """[B, K] patches that are read; None: all."""
 
     @property
     def kind(self) -> str:
@@ -72,11 +75,17 @@ class Backbone(nn.Module):
         image_type: Tensor | None = None,
         mask: Tensor | None = None,
         token: Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> Sequence:
-        """Pictures alone: [B, 3, px, px]; image_type [B] is 1 unless given; `token` [D] stands where `mask` [B, P]."""
+        """Pictures alone: [B, 3, px, px]; image_type [B] is 1 unless given; `token` [D] stands where `mask` [B, P].
+
+        Of patches that are not in `kept` [B, K] there is no trace; the others know their places.
+        """
         hidden = self.image(pixels, mask, token)
+        if kept is not None:
+            hidden = hidden.gather(1, _with_first(kept)[:, :, None].expand(-1, -1, hidden.shape[2]))
         hidden = hidden + (self.modality.weight[1] if image_type is None else self.modality(image_type)[:, None])
-        return Sequence(hidden, 0, hidden.shape[1], None, self._index(0, hidden.shape[1]))
+        return Sequence(hidden, 0, hidden.shape[1], None, self._index(0, hidden.shape[1], kept), kept)
 
     def join(self, text: Sequence, image: Sequence) -> Sequence:
         """Both in one sequence, text first."""
@@ -86,7 +95,8 @@ class Backbone(nn.Module):
             text.num_text,
             image.num_image,
             nn.functional.pad(text.hide, (0, image.num_image)),
-            self._index(text.num_text, image.num_image),
+            self._index(text.num_text, image.num_image, image.kept),
+            image.kept,
         )
 
     def run(
@@ -120,8 +130,8 @@ class Backbone(nn.Module):
             return None if hide is None else hide.to(dtype)
         bias = self.positions.bias(layer, index)
         if hide is not None:
-            bias = bias + nn.functional.pad(hide, (0, index.shape[1] - hide.shape[-1]))
-        return bias.to(dtype)[..., : len(index)]
+            bias = bias + nn.functional.pad(hide, (0, index.shape[-1] - hide.shape[-1]))
+        return bias.to(dtype)[..., : index.shape[-2]]
 
     def _route(self, sequence: Sequence, layer: int, vl: bool) -> Route:
         if layer >= self.vl_start and (vl or sequence.kind == "both"):
@@ -130,11 +140,20 @@ class Backbone(nn.Module):
             (name, places) for name, places in (("text", sequence.num_text), ("image", sequence.num_image)) if places
         ]
 
-    def _index(self, num_text: int, num_image: int) -> Tensor | None:
+    def _index(self, num_text: int, num_image: int, kept: Tensor | None = None) -> Tensor | None:
         if self.positions is None:
             return None
         index = self.positions.index(num_text, num_image > 0)
-        return nn.functional.pad(index, (0, -len(index) % ALIGNED))
+        if kept is not None:
+            text = torch.arange(num_text, device=kept.device).expand(len(kept), -1)
+            places = torch.cat([text, num_text + _with_first(kept)], 1)
+            index = index[places[:, :, None], places[:, None, :]]
+        return nn.functional.pad(index, (0, -index.shape[-1] % ALIGNED))
+
+
+def _with_first(kept: Tensor) -> Tensor:
+    """[B, K] patches -> [B, 1 + K] places of a picture, [CLS] first."""
+    return nn.functional.pad(kept + 1, (1, 0))
 
 
 def _hide(mask: Tensor) -> Tensor:

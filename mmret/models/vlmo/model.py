@@ -108,8 +108,12 @@ class VLMo(Retriever):
         return self.backbone.embed_text(text.dense["input_ids"], text.dense["attention_mask"])
 
     def embed_image(self, image: Inputs) -> Sequence:
-        """First states of pictures: pixel_values [B, 3, px, px], image_type [B] where it is not 1."""
-        return self.backbone.embed_image(image.dense["pixel_values"], image.dense.get("image_type"))
+        """First states of pictures: pixel_values [B, 3, px, px], image_type [B] where it is not 1, kept_patches [B, K]
+        where not all are read."""
+        inputs = image.dense
+        return self.backbone.embed_image(
+            inputs["pixel_values"], inputs.get("image_type"), kept=inputs.get("kept_patches")
+        )
 
     def score(self, queries: Embeddings, documents: Embeddings) -> Tensor:
         """Inner products [B, N], float32 also under autocast: half precision would make ties."""

@@ -40,9 +40,10 @@ class RelativePositions(nn.Module):
         return torch.cat([torch.cat([text, to_image], 1), torch.cat([to_text, image], 1)])
 
     def bias(self, layer: int, index: Tensor) -> Tensor:
-        """[1, H, N, N] of one layer."""
+        """[1, H, N, N] of one layer; of an index [B, N, N] with rows of their own [B, H, N, N]."""
         columns = self.table[:, layer * self.heads : (layer + 1) * self.heads]
-        return columns.T.index_select(1, index.flatten()).view(1, self.heads, *index.shape)
+        bias = columns.T.index_select(1, index.flatten()).view(self.heads, *index.shape)
+        return bias.unsqueeze(0) if index.dim() == 2 else bias.transpose(0, 1)
 
 
 def table_rows(window: int, text_span: int) -> int:

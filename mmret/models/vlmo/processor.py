@@ -44,6 +44,11 @@ class VLMoProcessor:
         return self.config.window
 
     @property
+    def patches(self) -> int:
+        """Patches of a picture, any of which may be left out."""
+        return self.config.window**2
+
+    @property
     def num_tokens(self) -> int:
         """Size of the vocabulary."""
         known = self.config.vocabulary or KNOWN.get(self.config.tokenizer)
@@ -75,7 +80,7 @@ class VLMoProcessor:
         if any(texts):
             dense["input_ids"], dense["attention_mask"] = self.encode([_text(content) for content in contents])
         if counts and (number := counts.pop()):
-            rows = [torch.stack([pixels(i.decode(), self.picture) for i in content.images]) for content in contents]
+            rows = [torch.stack([pixels(i, self.picture) for i in content.images]) for content in contents]
             stacked = torch.stack(rows)
             dense["pixel_values"] = stacked[:, 0] if number == 1 else stacked
         if not dense:

@@ -37,7 +37,7 @@ class Pictures:
     patches = 16
 
     def __call__(self, contents, role):
-        return Inputs({"pixel_values": torch.zeros(len(contents), 3, 32, 32)} if role == "query" else {})
+        return Inputs({"pixel_values" if role == "query" else "rows": torch.zeros(len(contents), 3, 32, 32)})
 
 
 def test_the_kept_patches_depend_on_the_samples_place_alone(tmp_path):
@@ -57,7 +57,7 @@ def test_nothing_is_dropped_unless_asked(tmp_path):
 
 
 def test_a_model_that_reads_whole_pictures_is_refused_before_training(tmp_path):
-    with pytest.raises(ConfigError, match="data.drop_patches: the model of ToyProcessor reads whole pictures only"):
+    with pytest.raises(ConfigError, match=r"data.drop_patches: the model of ToyProcessor reads whole pictures only"):
         data(build_toy_source(tmp_path, num=8), ToyProcessor())
 
 

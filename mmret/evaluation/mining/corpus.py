@@ -1,0 +1,160 @@
+"""A source as mining sees it: its queries with their positives, and the documents that are searched."""
+
+# Q queries, N documents that are searched, then E positives that only their own queries are compared with
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mmret.data.decode import Parsed
+from mmret.data.source import Source, content_id
+from mmret.data.table import Table
+from mmret.errors import ConfigError, SampleError
+from mmret.evaluation.encode import Track, untracked
+from mmret.types import Content
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query."""
+
+    index: int
+    """Sample of the source."""
+    name: str
+    """shard:key"""
+    positives: tuple[int, ...]
+    """Rows of its positives, rising, each once."""
+
+
+class Mineable:
+    """Queries and documents by row.
+
+    Searched is the spec's documents table, in its order; without one, all documents of all rows, each once, in the
+    order in which they first occur. Positives that are not in the table follow it. Pickles into data workers.
+    """
+
+    def __init__(self, source: Source, track: Track = untracked) -> None:
+        """Read all samples once.
+
+        Raises:
+            ConfigError: no sample has positives; there is no table, and a document does not fit into one.
+        """
+        self.source = source
+        self.table: Table | None = source.documents
+        self.names: list[str] = []
+        """shard:key of all samples that can be read."""
+        self.asked: list[Asked] = []
+        self.broken = 0
+        """Samples that cannot be read; training replaces them."""
+        self._inline: list[tuple[int, str, int]] = []
+        """Of each document that is not of the table: sample, side, place in its list."""
+        self._inline_ids: list[str] = []
+        self._lengths: list[int] = []
+        self._moving = False
+        self._keys: dict[int, str] = {}
+        rows: dict[int, int] = {}
+        for index in track(range(len(source)), "read samples"):
+            try:
+                self._add(index, rows)
+            except SampleError:
+                self.broken += 1
+        self.num_searched = len(self._inline) if self.table is None else len(self.table)
+        """N"""
+        if not self.asked:
+            raise ConfigError(f"{source.spec.file or source.name}: no sample has positives; negatives need them")
+
+    def __len__(self) -> int:
+        """N + E."""
+        return len(self._inline) + (0 if self.table is None else len(self.table))
+
+    def query(self, number: int) -> Content:
+        """A query as training gives it; of several instructions the first."""
+        query = self.source.parse(self.asked[number].index).query
+        if query.instruction is None and self.source.spec.instructions:
+            query = replace(query, instruction=self.source.spec.instructions[0])
+        return query
+
+    def document(self, row: int) -> Content:
+        """A document."""
+        before = 0 if self.table is None else len(self.table)
+        if row < before:
+            return self.source.decoder.row_document(row)
+        index, side, at = self._inline[row - before]
+        sample = self.source.parse(index)
+        return self.source.decoder.document(sample, side, getattr(sample, side)[at])
+
+    def id(self, row: int) -> str:
+        """The id of a document that is searched, in the table or in the one that is to be made."""
+        return self._inline_ids[row] if self.table is None else self.table.id(row)
+
+    def lengths(self) -> list[int]:
+        """[N + E] characters of each text."""
+        if self.table is None:
+            return self._lengths
+        return [*(len(values["text"] or "") for values in self.table.rows(("text",))), *self._lengths]
+
+    def known(self, asked: Asked, row: int) -> str | None:
+        """Why a document is a positive of a query; None: it is none."""
+        if row in asked.positives:
+            return "positive_id"
+        if any(self._key(positive) == self._key(row) for positive in asked.positives):
+            return "positive_content"
+        return None
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """The documents that are searched as rows of a table, where the spec has none."""
+        for row, id in enumerate(self._inline_ids):
+            document = self.document(row)
+            values: dict[str, object] = {"id": id, "text": document.text}
+            values["image"] = document.images[0].data if document.images else None
+            if self._moving:
+                values["frames"] = [frame.data for frame in document.video.frames] if document.video else None
+            yield values
+
+    def _add(self, index: int, rows: dict[int, int]) -> None:
+        """One sample: its name, its documents, and what of them answers it."""
+        sample = self.source.parse(index)
+        positives = {self._row(index, sample, "positives", at, rows) for at in range(len(sample.positives))}
+        if self.table is None:
+            for at in range(len(sample.negatives)):
+                self._row(index, sample, "negatives", at, rows)
+        self.names.append(sample.name)
+        if positives:
+            self.asked.append(Asked(index, sample.name, tuple(sorted(positives))))
+
+    def _row(self, index: int, sample: Parsed, side: str, at: int, rows: dict[int, int]) -> int:
+        """Row of a document of a sample; new ones are added behind."""
+        reference = getattr(sample, side)[at]
+        if self.table is not None and isinstance(reference, str) and (found := self.table.find(reference)) is not None:
+            return found
+        document = self.source.decoder.document(sample, side, reference)
+        id = content_id(document) if document.id is None else document.id
+        if self.table is not None and (found := self.table.find(id)) is not None:
+            return found
+        number = self.source.number(document)
+        if number not in rows:
+            if self.table is None:
+                self._refuse(sample.name, side, document)
+            rows[number] = len(self)
+            self._inline.append((index, side, at))
+            self._inline_ids.append(id)
+            self._lengths.append(len(document.text or ""))
+            self._moving |= document.video is not None
+        return rows[number]
+
+    def _refuse(self, name: str, side: str, document: Content) -> None:
+        """Raise for what no row of a table holds, before hours go by."""
+        rate = document.video is not None and document.video.fps is not None
+        if len(document.images) > 1 or rate:
+            has = "a video with a rate" if rate else f"{len(document.images)} pictures"
+            raise ConfigError(
+                f"{name}: a document of {side} has {has}, which no row of a documents table holds, and negatives are "
+                "ids of one; pack documents with one picture each"
+            )
+
+    def _key(self, row: int) -> str:
+        """Equal for documents of equal text and pictures."""
+        if row not in self._keys:
+            self._keys[row] = content_id(self.document(row))
+        return self._keys[row]
