@@ -14,10 +14,10 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types parity dist bench docs constraints clean
+.PHONY: help demo test lint types parity dist bench bench-architectures docs constraints clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 21
 
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -58,6 +58,10 @@ dist: .venv/.ready  ## the tests that start several processes
 
 bench: .venv/.ready  ## speed of the hot paths, written to runs/bench/results.json
 	$(BIN)/python -m tests.bench
+
+bench-architectures: .venv/.ready .venv/.smollm2  ## the three architectures in tiny size on the demo data, three seeds
+	$(BIN)/mmret bench recipes/bench/architectures.yaml size=tiny
+	$(BIN)/mmret report runs/bench/architectures-tiny
 
 docs: .venv/.ready  ## the documentation as pages: runs/docs/index.html
 	$(BIN)/sphinx-build -q -W --keep-going docs runs/docs && echo runs/docs/index.html

@@ -28,6 +28,12 @@ def run(args: argparse.Namespace) -> int:
     """Everything to stderr as tables, or with --json to stdout. What is missing on disk is told, and is no error."""
     # Before any import of the hub's client, which reads it once.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    from mmret.bench.read import is_bench
+
+    if is_bench(args.recipe):
+        from mmret.cli.check_bench import check_bench
+
+        return check_bench(args.recipe, args.overrides, args.json)
     loaded = read_recipe(args.recipe, args.overrides)
     from mmret.cli.estimate import FORMULA, estimate
     from mmret.cli.inventory import take_inventory

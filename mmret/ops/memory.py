@@ -53,6 +53,21 @@ def free_bytes(device: torch.device) -> int | None:
     return min([psutil.virtual_memory().available, *_container_bytes()])
 
 
+def peak_memory_mb(device: torch.device) -> float | None:
+    """Most memory that this process had so far, in MiB: on a GPU of tensors on it, else of the whole process.
+
+    None: there is no way to tell.
+    """
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    # Not getrusage's: that of a new process begins with its parent's.
+    lines = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return round(int(lines[0][1]) / 1024, 1) if lines else None
+
+
 def _container_bytes(group: Path = Path("/sys/fs/cgroup")) -> list[int]:
     """What the container (control group, version 2) may still take; empty if it has no limit."""
     try:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "recipes").rglob("*.yaml")
-    if not any(part.startswith("_") for part in path.relative_to(ROOT / "recipes").parts)
+    if not any(part.startswith("_") or part == "bench" for part in path.relative_to(ROOT / "recipes").parts)
 )
 
 

@@ -1,0 +1,56 @@
+"""p-values against closed forms."""
+
+import numpy as np
+import pytest
+
+from mmret.evaluation.statistics import against_best, holm, paired_p
+
+
+def rows(*values):
+    return np.array(values, dtype=np.float64)
+
+
+def test_the_p_value_is_twice_the_share_of_resamples_beyond_zero():
+    # Differences 3 and -1: two drawn give (3, 3), (-1, -1) and twice the mix: one of four means is not above 0.
+    assert paired_p(rows([3, 0]), rows([0, 1])) == pytest.approx(0.5, abs=0.03)
+    assert paired_p(rows([1, 0]), rows([0, 1])) == 1.0
+
+
+def test_seeds_are_drawn_too():
+    # One query; our two seeds give 2 and -1 against 0: a mean of -1 has a quarter of the draws.
+    assert paired_p(rows([2], [-1]), rows([0])) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_same_queries_are_drawn_for_both():
+    noise = np.random.default_rng(0).normal(size=(1, 200)) * 100
+    assert paired_p(noise + 0.1, noise) == pytest.approx(2 / 10_001)  # certain, whatever the spread over queries
+
+
+def test_the_p_value_of_many_queries_is_that_of_the_normal_distribution():
+    from scipy.stats import norm
+
+    difference = np.random.default_rng(1).normal(0.12, 1, size=(1, 400))
+    z = difference.mean() / (difference.std() / 20)
+    assert paired_p(difference, np.zeros((1, 400))) == pytest.approx(2 * norm.sf(abs(z)), abs=0.01)
+
+
+def test_it_is_the_same_on_every_call_and_from_both_sides():
+    a, b = np.random.default_rng(2).random((2, 3, 50))
+    assert paired_p(a, b) == paired_p(a, b)
+    assert paired_p(a, b) == pytest.approx(paired_p(b, a), abs=0.03)
+
+
+def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_all_are_tested_against_the_highest_mean_and_corrected_for_their_number():
+    best, worst = np.ones((1, 40)), np.zeros((1, 40))
+    near = best.copy()
+    near[0, 0] = 0
+    found = against_best({"worst": worst, "best": best, "near": near})
+    assert found["best"].best and found["best"].p_holm is None and not found["best"].differs
+    assert found["worst"].differs and found["worst"].p_holm == pytest.approx(2 * found["worst"].p)
+    assert not found["near"].differs
