@@ -1,9 +1,13 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mmret.models.backbones import PictureSettings, black, pixels
+from mmret.errors import SampleError
+from mmret.models.backbones import PictureSettings, black, pixels, resized
+from mmret.types import EncodedImage
 from tests.unit.models.toys import picture
 
 try:
@@ -36,3 +40,40 @@ def test_mean_and_std_are_per_channel():
     image = Image.new("RGB", (4, 4), (51, 102, 153))
     made = pixels(image, PictureSettings(2, (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))
     assert torch.allclose(made[:, 0, 0], torch.tensor([0.2, 0.2, 0.15]), atol=1e-6)
+
+
+def jpeg(seed, size, mode="RGB", **options):
+    """A smooth picture of noise."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize(
+    "size, mode, options",
+    [((640, 480), "RGB", {}), ((301, 417), "RGB", {"progressive": True, "subsampling": 0}), ((90, 224), "L", {})],
+)
+def test_a_jpeg_is_decoded_alike_and_scaled_to_within_a_tenth_of_a_grey_level(size, mode, options, fit):
+    image = EncodedImage(jpeg(0, size, mode, **options))
+    assert np.array_equal(image.decode_jpeg().permute(1, 2, 0), np.asarray(image.decode()))
+    settings = PictureSettings(64, fit=fit)
+    mine, pillow = resized(image, settings).int(), resized(image.decode(), settings).int()
+    assert mine.shape == pillow.shape == (3, 64, 64)
+    assert (mine - pillow).abs().max() <= 2 and (mine - pillow).abs().float().mean() < 0.1
+
+
+@pytest.mark.parametrize("data", [jpeg(0, (40, 40), "CMYK"), picture(4).data, jpeg(0, (40, 40)) + b"more"])
+def test_what_torchvision_reads_otherwise_is_left_to_pillow(data):
+    image = EncodedImage(data)
+    expected = resized(image.decode(), PictureSettings(32)).int()
+    assert (resized(image, PictureSettings(32)).int() - expected).abs().max() <= (
+        0 if image.decode_jpeg() is None else 1
+    )
+
+
+@pytest.mark.parametrize("cut", [100, 700])
+def test_a_cut_jpeg_is_a_broken_sample(cut):
+    with pytest.raises(SampleError, match=f"there: {cut} bytes do not decode as an image"):
+        resized(EncodedImage(jpeg(0, (64, 64))[:cut], "there"), PictureSettings(32))
