@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types parity dist bench bench-architectures docs constraints clean
+.PHONY: help demo test lint types parity dist bench bench-architectures slurm-test docs constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 21
@@ -62,6 +62,9 @@ bench: .venv/.ready  ## speed of the hot paths, written to runs/bench/results.js
 bench-architectures: .venv/.ready .venv/.smollm2  ## the three architectures in tiny size on the demo data, three seeds
 	$(BIN)/mmret bench recipes/bench/architectures.yaml size=tiny
 	$(BIN)/mmret report runs/bench/architectures-tiny
+
+slurm-test: .venv/.ready  ## SLURM on this machine: controller, two nodes, every promise proven (root, Debian)
+	$(BIN)/python -m tests.slurm
 
 docs: .venv/.ready  ## the documentation as pages: runs/docs/index.html
 	$(BIN)/sphinx-build -q -W --keep-going docs runs/docs && echo runs/docs/index.html

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import mmret
-from mmret.cli import check, codebook, convert, cp, data, evaluate, ls, report, run, search, show
+from mmret.cli import bench, check, codebook, convert, cp, data, evaluate, ls, mine, report, run, search, show, submit
 from mmret.cli.console import say, show_log
 from mmret.cli.verb import Verb
 from mmret.errors import ConfigError, MMRetError
@@ -24,8 +24,11 @@ VERBS: dict[str, Verb] = {
     "run": run,
     "check": check,
     "show": show,
+    "submit": submit,
     "evaluate": evaluate,
     "search": search,
+    "mine": mine,
+    "bench": bench,
     "report": report,
     "ls": ls,
     "cp": cp,

@@ -7,7 +7,8 @@ import os
 
 from mmret.cli.arguments import add_recipe
 from mmret.cli.console import say
-from mmret.launch import load_for_launch, process_rank
+from mmret.launch import check_restart, leave, load_for_launch, process_rank, restarts_of
+from mmret.stop import Stopped
 
 SUMMARY = "train the stages of a recipe, evaluate, write the report; go on where an earlier run stopped"
 
@@ -26,7 +27,12 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_for_launch(args.recipe, args.overrides, os.environ)
     from mmret.training.stages import run_recipe
 
-    out = run_recipe(loaded.recipe, fresh=args.fresh)
+    check_restart(loaded.recipe, os.environ)
+    try:
+        # What --fresh deletes is, at SLURM's second start, what the first one learnt.
+        out = run_recipe(loaded.recipe, fresh=args.fresh and restarts_of(os.environ) == 0)
+    except Stopped as stopped:
+        return leave(stopped, os.environ)
     if process_rank(os.environ) == 0:
         say(f"done: {out}", "green")
     return 0

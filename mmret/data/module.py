@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -70,6 +71,7 @@ class MixtureDataModule(L.LightningDataModule):
         self._sources: dict[str, Source] | None = None
         self._configs: dict[str, SourceConfig] = {}
         self._dataset: MixtureDataset | None = None
+        self._loader: _Loader | None = None
 
     def sources(self) -> dict[str, Source]:
         """The opened sources with a weight above 0, by name.
@@ -151,7 +153,7 @@ class MixtureDataModule(L.LightningDataModule):
         """Loader of this rank's batches from `start` on; its length is that of the whole stage, as Lightning counts."""
         self._dataset = self.dataset()
         workers = self.mixture.num_workers
-        return _Loader(
+        self._loader = _Loader(
             WorkerDataset(self._dataset),  # pyright: ignore[reportArgumentType]  (the loader takes failures out)
             batch_size=None,
             sampler=_Batches(self.start, self.batches),
@@ -160,6 +162,12 @@ class MixtureDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=self.multiprocessing_context if workers else None,
         )
+        return self._loader
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that this rank has waited for batches of its newest loader."""
+        return 0.0 if self._loader is None else self._loader.waited_s
 
     @property
     def bad(self) -> int:
@@ -188,13 +196,19 @@ class _Batches(Sampler[int]):
 
 
 class _Loader(DataLoader[Batch]):
-    """A loader that raises what its workers met."""
+    """A loader that raises what its workers met, and times how long it is waited for."""
+
+    waited_s = 0.0
+    """From asking for a batch to having it, summed."""
 
     def __iter__(self) -> Any:
+        asked = clock()
         for item in super().__iter__():
+            self.waited_s += clock() - asked
             if isinstance(item, Failure):
                 raise item.error
             yield item
+            asked = clock()
 
     # Lightning asks for these two before it believes that a loader can resume. There is nothing to save, as the sampler
     # begins at `start`; and what Lightning would save is rank 0's state alone.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmret.ops.flops import recomputing
 from mmret.ops.memory import GraphMemory, is_out_of_memory
 from mmret.types import Embeddings, Inputs
 
@@ -102,7 +103,7 @@ class CachedEncoding:
             if all(gradient is None for gradient in gradients):
                 continue
             if graph is None:
-                with chunk.state.again():
+                with chunk.state.again(), recomputing():
                     graph = self._run(chunk.rows)
             pairs = [
                 (head.vectors, gradient)

@@ -38,6 +38,11 @@ def one_of(*names: str) -> Rule:
     return Rule(names.__contains__, f"{', '.join(names[:-1])} or {names[-1]}", names)
 
 
+def each_of(*names: str) -> Rule:
+    """A list of these words."""
+    return Rule(lambda value: {*value} <= {*names}, f"a list of {', '.join(names[:-1])} or {names[-1]}", names)
+
+
 def is_count_or(word: str, least: int = 1) -> Rule:
     """A whole number >= `least`, or the word."""
     return Rule(lambda value: value == word or (isinstance(value, int) and value >= least), f">= {least} or {word}")
@@ -81,7 +86,8 @@ def check_fields(config: Any, **rules: Rule) -> None:
         unset = value is None or (isinstance(value, str) and (value == MISSING or "${" in value))
         if not unset and not rule.holds(value):
             got = f"'{value}'" if isinstance(value, str) else value
-            near = did_you_mean(str(value), rule.names)
+            wrong = next((one for one in value if one not in rule.names), value) if isinstance(value, list) else value
+            near = did_you_mean(str(wrong), rule.names)
             lines.append(f"{name} must be {rule.wanted}, got {got}{'.' if near else ''}{near}")
     if lines:
         raise ConfigError("\n".join(lines))

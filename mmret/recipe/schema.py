@@ -20,6 +20,7 @@ from mmret.recipe.rules import (
     above,
     at_least,
     check_fields,
+    each_of,
     is_count_or,
     one_of,
 )
@@ -211,10 +212,18 @@ class TrainerConfig:
     """Backward passes per optimizer step. In-batch negatives come from one pass only: fewer than without."""
     clip_norm: float | None = 1.0
     log_every: int = 10
+    loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
+    """csv | tensorboard | wandb | mlflow | comet: where numbers go, by Lightning's loggers. metrics.csv is always
+    written; tensorboard is passed over where it is not installed."""
     checkpoint_every: int = 1000
     """Optimizer steps between resumable checkpoints."""
     evaluate_every: int | None = None
     """Optimizer steps between evaluations in training; null: at the end of each stage only."""
+    keep_best: str | None = None
+    """A metric measured in training ("flags/heldout/recall@1", "val/loss"): each stage keeps the models in which it was
+    best, in STAGE/best. null: only what the stage ends with."""
+    num_best: int = 1
+    """So many of them."""
     compile: bool = False
     """The towers' blocks through torch.compile: faster steps after some minutes; needs a C++ compiler."""
     threads: int | None = None
@@ -233,8 +242,12 @@ class TrainerConfig:
             log_every=at_least(1),
             checkpoint_every=at_least(1),
             evaluate_every=at_least(1),
+            num_best=at_least(1),
+            loggers=each_of("csv", "tensorboard", "wandb", "mlflow", "comet"),
             threads=at_least(1),
         )
+        if self.keep_best is not None and self.evaluate_every is None:
+            raise ConfigError(f"keep_best is {self.keep_best}, which is measured where evaluate_every says; set that")
 
 
 @dataclass

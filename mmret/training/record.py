@@ -17,7 +17,18 @@ from mmret.recipe import resolve_to_yaml, stage_model_config
 from mmret.recipe.schema import Recipe, Stage
 
 FREE = {
-    "trainer": ("devices", "num_nodes", "accelerator", "strategy", "log_every", "checkpoint_every", "evaluate_every"),
+    "trainer": (
+        "devices",
+        "num_nodes",
+        "accelerator",
+        "strategy",
+        "log_every",
+        "loggers",
+        "checkpoint_every",
+        "evaluate_every",
+        "keep_best",
+        "num_best",
+    ),
     "data": ("num_workers",),
 }
 """Settings that may change between a run and its continuation: they do not change what is learnt."""
@@ -27,7 +38,7 @@ def claim(out: Path, recipe: Recipe) -> None:
     """Write the resolved recipe into the run's folder."""
     if rank_zero_only.rank != 0:
         return
-    if out.exists() and not (out / "recipe.yaml").exists() and any(out.iterdir()):
+    if out.exists() and not (out / "recipe.yaml").exists() and any(entry.name != "slurm" for entry in out.iterdir()):
         raise ConfigError(f"{out} exists and is no run's folder; choose another: out=runs/NAME")
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / "recipe.yaml.tmp"

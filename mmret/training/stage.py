@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -26,12 +27,18 @@ from mmret.models import MODELS
 from mmret.models.retriever import Retriever
 from mmret.objectives.store import save_objectives, stored_state
 from mmret.ops import rank_and_world
+from mmret.ops.memory import peak_memory_mb
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe, Stage, TrainerConfig
-from mmret.training.callbacks import EvaluateInTraining, Throughput, checkpoints, newest_checkpoint, progress
+from mmret.training.averaging import MovingAverage
+from mmret.training.best import BestModels, best_models, measured_names
+from mmret.training.callbacks import EvaluateInTraining, progress
+from mmret.training.checkpoints import CheckpointFile, Checkpoints, newest_checkpoint
+from mmret.training.compiling import compile_blocks
 from mmret.training.contrastive import ContrastiveModule
 from mmret.training.handover import Handover, hand_over, hand_over_objectives
 from mmret.training.late_interaction import LateInteractionModule
+from mmret.training.loggers import build_loggers
 from mmret.training.logs import merge_logs
 from mmret.training.module import RetrievalModule
 from mmret.training.optim import trainable_count
@@ -39,6 +46,8 @@ from mmret.training.precompute import fill_feature_cache, stage_contents
 from mmret.training.progress import track
 from mmret.training.record import settings_of
 from mmret.training.sharding import ShardedStrategy, whole
+from mmret.training.stopping import StopAtStep
+from mmret.training.throughput import Throughput
 from mmret.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -67,7 +76,7 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     needs, processor = module.needs, module.model.processor
     seed = stage_seed(recipe, stage)
     data = MixtureDataModule(stage.data, processor, needs, seed, stage.steps * accumulate, accumulate)
-    resume = newest_checkpoint(folder / "checkpoints")
+    resume, step = newest_checkpoint(folder / "checkpoints"), 0
     if resume is not None:
         step = torch.load(resume, map_location="cpu", weights_only=False, mmap=True)["global_step"]
         data.start = step * accumulate
@@ -76,7 +85,9 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     evaluator = Evaluator(
         recipe.evaluation.during_training, batch_size=recipe.evaluation.batch_size, device=None, track=track
     )
+    names = measured_names(evaluator, recipe.stages)
     evaluator.leave_out_headless(module.objectives, module.model.retrieves)
+    best = best_models(recipe, stage, evaluator, names, folder / "best")
     held_back = None
     if stage.validation is not None:
         held_back = MixtureDataModule(stage.validation, processor, needs, recipe.seed, stage.validation_batches)
@@ -84,18 +95,29 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         contents = [*stage_contents(data), *(stage_contents(held_back) if held_back else ()), *evaluator.contents()]
         fill_feature_cache(module.model, contents, recipe.feature_cache)
 
+    if recipe.trainer.compile:
+        compile_blocks(module.model)
+    average = None if stage.optimizer.ema_decay is None else MovingAverage(stage.optimizer.ema_decay)
     measure = _measure(module, evaluator, held_back)
-    throughput = Throughput(stage.data.batch_size, accumulate)
+    throughput = Throughput(stage.data.batch_size, accumulate, waited=lambda: data.waited_s, skipped=lambda: data.bad)
     callbacks: list[Callback] = [throughput, progress(stage.name, throughput)]
     if recipe.trainer.evaluate_every:
-        callbacks.append(EvaluateInTraining(measure, recipe.trainer.evaluate_every, throughput))
-    callbacks.append(checkpoints(folder / "checkpoints", recipe.trainer.checkpoint_every))
-    trainer = _trainer(recipe, stage, folder, callbacks)
+        evaluate = _measured_at(measure, module, average, best)
+        callbacks.append(EvaluateInTraining(evaluate, recipe.trainer.evaluate_every, throughput))
+    stopping = StopAtStep(folder / "checkpoints", recipe.trainer.checkpoint_every)
+    # Before the evaluation, which may take longer than the scheduler waits.
+    callbacks.insert(2, stopping)
+    files = CheckpointFile()
+    callbacks.append(Checkpoints(folder / "checkpoints", recipe.trainer.checkpoint_every, files, throughput.pause))
+    if average is not None:
+        callbacks.insert(0, average)  # before anything that saves or measures
+    trainer = _trainer(recipe, stage, folder, callbacks, files, step)
     trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    stopping.check(trainer, stage.name)
     module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
-    metrics = measure()
+    metrics = _measured_at(measure, module, None, best)(stage.steps)
     telling = ("/recall@1", "/accuracy", "/vqa_score", "val/loss")
     shown = {name: value for name, value in metrics.items() if name.endswith(telling)}
     if shown:
@@ -106,6 +128,7 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         "settings": settings_of(recipe, stage),
         "steps": stage.steps,
         "samples_per_s": round(throughput.samples_per_s, 1),
+        "peak_memory_mb": peak_memory_mb(trainer.strategy.root_device),
         "parameters": total,
         "trainable": trainable,
         "handover": {"source": handover.source, **handover.summary()},
@@ -140,13 +163,14 @@ def _build(recipe: Recipe, stage: Stage, previous: Path | None) -> tuple[Retriev
         handover = hand_over(model, model.earlier_state(folder), str(folder))
         model.after_handover(handover.new)
         objectives = stored_state(folder)
-    module = _module(recipe, stage, model)
+    module = stage_module(recipe, stage, model)
     hand_over_objectives(module.objectives, objectives, handover)
     handover.frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
     return module, handover
 
 
-def _module(recipe: Recipe, stage: Stage, model: Retriever) -> RetrievalModule:
+def stage_module(recipe: Recipe, stage: Stage, model: Retriever) -> RetrievalModule:
+    """The model as this stage trains it, with fresh heads."""
     t = recipe.trainer
     if stage.grad_cache is not None:
         return ContrastiveModule(model, stage, recipe.seed, accumulate=t.accumulate, clip_norm=t.clip_norm)
@@ -167,7 +191,25 @@ def _measure(
     return measure
 
 
-def _quieten_lightning() -> None:
+def _measured_at(
+    measure: Callable[[], dict[str, float]],
+    module: RetrievalModule,
+    average: MovingAverage | None,
+    best: BestModels | None,
+) -> Callable[[int], dict[str, float]]:
+    """The metrics after a step; the model is kept if it is one of the best, as it was measured."""
+
+    def measured(step: int) -> dict[str, float]:
+        with nullcontext() if average is None else average.swapped():
+            metrics = measure()
+            if best is not None:
+                best.offer(step, metrics, lambda path: _save(module, path))
+            return metrics
+
+    return measured
+
+
+def quieten_lightning() -> None:
     """No advertisements, and no hints that do not apply: towers in eval mode are meant, batches move themselves."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     hints = ("in eval mode at the start", "transfer_batch_to_device", "does not have many workers", "is not empty")
@@ -175,17 +217,12 @@ def _quieten_lightning() -> None:
         warnings.filterwarnings("ignore", f".*{hint}.*")
 
 
-def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callback]) -> L.Trainer:
-    _quieten_lightning()
+def _trainer(
+    recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callback], files: CheckpointFile, step: int
+) -> L.Trainer:
+    quieten_lightning()
     t = recipe.trainer
     automatic = stage.grad_cache is None  # else the module accumulates and clips, and Lightning refuses to
-    loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=t.log_every)]
-    try:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(folder, name="tensorboard"))
-    except ModuleNotFoundError:  # tensorboard is optional; the CSV log has the same numbers
-        pass
     return L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -197,14 +234,21 @@ def _trainer(recipe: Recipe, stage: Stage, folder: Path, callbacks: list[Callbac
         max_steps=stage.steps,
         max_epochs=1,
         log_every_n_steps=t.log_every,
-        logger=loggers,
+        logger=build_loggers(recipe, stage, folder, step),
         callbacks=callbacks,
+        plugins=[files, *_environment()],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
+
+
+def _environment() -> list[Any]:
+    """SLURM's, without Lightning's requeue: it saves inside the signal handler, wherever each rank stands just then."""
+    by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if by_srun else []
 
 
 def _strategy(trainer: TrainerConfig) -> str | ShardedStrategy:
@@ -224,6 +268,14 @@ def strategy_name(trainer: TrainerConfig) -> str:
     """
     several = _world(trainer) > 1
     return "ddp_find_unused_parameters_true" if several or trainer.strategy == "ddp" else trainer.strategy
+
+
+def _save(module: RetrievalModule, folder: Path) -> None:
+    """Model and objectives, whole, from rank 0."""
+    with whole(module):
+        if module.trainer.is_global_zero:
+            module.model.save(folder)
+            save_objectives(module.objectives, folder)
 
 
 def _leave(module: RetrievalModule, folder: Path, record: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from mmret.training.precompute import fill_feature_cache
 from mmret.training.progress import track
 from mmret.training.record import claim, finished, stage_fingerprint
 from mmret.training.stage import run_stage
+from mmret.training.stopping import stop_alone
 from mmret.training.vocabulary import check_classes
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def run_recipe(recipe: Recipe, fresh: bool = False) -> Path:
 
     Raises:
         ConfigError: the folder holds a run of another recipe, or a classifier's number of classes is not the data's.
+        Stopped: a signal asked for it (`mmret.stop`); what was learnt is saved.
     """
     out = Path(recipe.out)
     if fresh and rank_zero_only.rank == 0 and (out / "recipe.yaml").exists():
@@ -53,9 +55,11 @@ def run_recipe(recipe: Recipe, fresh: bool = False) -> Path:
         if finished(folder, fingerprint, stage, recipe):
             logger.info("stage %s: finished before, skipped", stage.name)
         else:
+            stop_alone(f"the start of stage {stage.name}")
             run_stage(recipe, stage, folder, fingerprint, previous)
         previous = folder
     assert previous is not None
+    stop_alone("the evaluation after the last stage")
     _measure(recipe, out, previous / "model")
     return out
 
