@@ -46,6 +46,36 @@ def write_easy_vqa(folder: Path, out: Path) -> None:
     for name, (part, numbers) in chosen.items():
         rows = _rows(part, {n: questions[part][n] for n in numbers}, answers, instruct=name != "train")
         write_shards(rows, out, name, max_samples=100_000, compress=True)
+    _write_captions(
+        {name: (part, {n: questions[part][n] for n in chosen[name][1]}) for name, (part, _) in chosen.items()}, out
+    )
+
+
+def _write_captions(slices: Mapping[str, tuple[str, Mapping[int, Iterable[tuple[str, str]]]]], out: Path) -> None:
+    """Picture -> "a teal circle": the shape whose colour is asked, and the answer; pictures without are left out."""
+    captions = {name: (part, _captions(questions)) for name, (part, questions) in slices.items()}
+    texts = sorted({text for _, of in captions.values() for text in of.values()})
+    write_table(({"id": text, "text": f"a {text}"} for text in texts), out / "captions.arrow")
+    for name, (part, of) in captions.items():
+        rows = (
+            Sample(
+                str(number), {"query": {"images": [f"{part}/{number}"]}, "positives": [of[number]], "label": of[number]}
+            )
+            for number in shuffled(of, "easy-vqa caption")
+        )
+        write_shards(rows, out, f"captions_{name}", max_samples=100_000, compress=True)
+
+
+def _captions(questions: Mapping[int, Iterable[tuple[str, str]]]) -> dict[int, str]:
+    """Image number -> colour and shape, of the images that are asked for the colour of a named shape."""
+    found = {}
+    for number, asked in questions.items():
+        for question, answer in asked:
+            shape = question.rstrip("?").split(" ")[-1]
+            if _KINDS.get(answer, "color") == "color" and _KINDS.get(shape) == "shape":
+                found[number] = f"{answer} {shape}"
+                break
+    return found
 
 
 def _questions(path: Path) -> dict[int, list[tuple[str, str]]]:
