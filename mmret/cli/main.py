@@ -9,7 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import mmret
-from mmret.cli import bench, check, codebook, convert, cp, data, evaluate, ls, mine, report, run, search, show, submit
+from mmret.cli import (
+    bench,
+    check,
+    codebook,
+    convert,
+    cp,
+    data,
+    encode,
+    evaluate,
+    ls,
+    mine,
+    report,
+    run,
+    search,
+    show,
+    submit,
+)
 from mmret.cli.console import say, show_log
 from mmret.cli.verb import Verb
 from mmret.errors import ConfigError, MMRetError
@@ -26,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "show": show,
     "submit": submit,
     "evaluate": evaluate,
+    "encode": encode,
     "search": search,
     "mine": mine,
     "bench": bench,

@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--k", type=int, default=5, metavar="K", help="documents a question (5)")
     parser.add_argument("--images", metavar="FOLDER", help="rag: write the questions' pictures there and name them")
+    parser.add_argument("--encoded", metavar="FOLDER", help="the documents' embeddings, by mmret encode")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
     parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that read and decode (0)")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     benchmark.depth = args.k
     device = args.device or ("cuda" if torch.cuda.is_available() else None)
     settings = Settings(args.batch_size, device, args.num_workers, track)
-    result = ModelEvaluator(load(folder), settings)(benchmark, splits[0])
+    evaluator = ModelEvaluator(load(folder), settings)
+    if args.encoded:
+        evaluator.take_stored(benchmark, args.encoded)
+    result = evaluator(benchmark, splits[0])
     out = Path(args.out)
     if args.format == "rag":
         count = write_rag(result, out, args.k, args.images)

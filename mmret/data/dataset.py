@@ -131,7 +131,7 @@ class MixtureDataset(Dataset[Batch]):
         if place.row.index not in bad:
             bad.add(place.row.index)
             if len(bad) <= _SHOWN:
-                last = "; further ones are counted only (data/bad_samples)" if len(bad) == _SHOWN else ""
+                last = "; further ones are counted only (train/skipped)" if len(bad) == _SHOWN else ""
                 logger.warning("broken sample replaced: %s%s", error, last)
         size = len(self.plan.orders[name])
         seen = min(self._reads[name], size)

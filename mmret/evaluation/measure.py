@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from mmret.errors import CheckpointError
 from mmret.evaluation.answers import count_answering
 from mmret.evaluation.benchmark import Benchmark
 from mmret.evaluation.classification import class_by_chance, classify
 from mmret.evaluation.controls import control_contents
 from mmret.evaluation.encode import Settings, encode, encode_all_queries, evaluating
+from mmret.evaluation.encoding import identity
 from mmret.evaluation.judge import expected, first_places, judge, means, per_query
 from mmret.evaluation.judged import Pool
 from mmret.evaluation.result import SplitResult
 from mmret.evaluation.split import QuerySplit
 from mmret.index import rank_lists, search
+from mmret.index.stored import StoredEmbeddings
 from mmret.models.retriever import Retriever
 from mmret.types import Embeddings
 
@@ -52,6 +57,26 @@ class ModelEvaluator:
                 scores, rows = search(self.model, queries, corpus.parts, benchmark.depth, rows=corpus.rows)
         return split_result(questions, control, scores, rows, device, groups=control is None)
 
+    def take_stored(self, benchmark: Benchmark, folder: str | Path) -> None:
+        """Search these embeddings (`mmret encode`) instead of encoding the benchmark's documents; on one process.
+
+        Raises:
+            CheckpointError: the folder is not complete, of another model, of queries, or of other documents.
+        """
+        stored = StoredEmbeddings(folder)
+        mine = identity(self.model)
+        if stored.encoding.side != "document" or stored.encoding.model != mine:
+            raise CheckpointError(
+                f"{folder}: embeddings of {stored.encoding.data}, side {stored.encoding.side}, by model "
+                f"{stored.encoding.model}; want documents by this model, {mine}"
+            )
+        if stored.ids() != benchmark.corpus.table.ids():
+            raise CheckpointError(
+                f"{folder}: {len(stored):,} documents of {stored.encoding.data}, not the {len(benchmark.corpus):,} of "
+                f"{benchmark.file} in their order; these: mmret encode CHECKPOINT {benchmark.source} --out FOLDER"
+            )
+        self._corpora[benchmark.spec.name] = EncodedCorpus(torch.arange(len(stored)), stored)
+
     def _corpus(self, benchmark: Benchmark) -> EncodedCorpus:
         if benchmark.spec.name not in self._corpora:
             corpus, s = benchmark.corpus, self.settings
@@ -79,8 +104,8 @@ class EncodedCorpus:
 
     rows: Tensor
     """[N] place of each document in the corpus."""
-    parts: tuple[Embeddings, ...]
-    """On the CPU, in batches of like length."""
+    parts: Iterable[Embeddings]
+    """On the CPU, in batches of like length, or as they lie on disk; read as often as wanted."""
 
 
 def split_result(

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class CheckpointFile(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's writer turns the first into the second
             self.failures += 1
             _delete(part)
-            logger.warning("%s", _failed(path, error))
+            logger.warning("%s", _failed(path, error, self.failures))
         else:
             self.failures = 0
 
@@ -135,11 +136,9 @@ def why_not_written(folder: Path, error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{_free(folder)}"
 
 
-def _failed(path: Path, error: Exception) -> str:
-    return (
-        f"checkpoint {path} was not written: {why_not_written(path.parent, error)}. {_standing(path.parent)} "
-        "Training goes on, and ends if the next one fails, too"
-    )
+def _failed(path: Path, error: Exception, failures: int) -> str:
+    next_ = " Training goes on, and ends if the next one fails, too" if failures < FAILURES else ""
+    return f"checkpoint {path} was not written: {why_not_written(path.parent, error)}. {_standing(path.parent)}{next_}"
 
 
 def _standing(folder: Path) -> str:
@@ -155,7 +154,5 @@ def _free(folder: Path) -> str:
 
 
 def _delete(part: Path) -> None:
-    try:
+    with suppress(OSError):  # read-only: it is not there either
         part.unlink(missing_ok=True)
-    except OSError:  # read-only: it is not there either
-        pass

@@ -1,4 +1,4 @@
-"""Where a stage's numbers go: `trainer.loggers`, by Lightning's own classes; one run there for all starts of a stage."""
+"""Where a stage's numbers go: `trainer.loggers`, by Lightning's classes; one run there for all starts of a stage."""
 
 from __future__ import annotations
 

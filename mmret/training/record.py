@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from mmret.errors import ConfigError
+from mmret.errors import ConfigError, EnvironmentProblem
 from mmret.recipe import resolve_to_yaml, stage_model_config
 from mmret.recipe.schema import Recipe, Stage
 
@@ -40,9 +40,14 @@ def claim(out: Path, recipe: Recipe) -> None:
         return
     if out.exists() and not (out / "recipe.yaml").exists() and any(entry.name != "slurm" for entry in out.iterdir()):
         raise ConfigError(f"{out} exists and is no run's folder; choose another: out=runs/NAME")
-    out.mkdir(parents=True, exist_ok=True)
     temporary = out / "recipe.yaml.tmp"
-    temporary.write_text(resolve_to_yaml(recipe))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(resolve_to_yaml(recipe))
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{out} cannot be written ({error.strerror}); make room or give yourself the rights, or choose out=FOLDER"
+        ) from error
     os.replace(temporary, out / "recipe.yaml")
     (out / "command.json").write_text(json.dumps({"argv": sys.argv[1:]}))
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import grad_cache, loader, maxsim, relative_bias, resume, shards
+from tests.bench import grad_cache, loader, maxsim, relative_bias, resume, scaling, shards
 
 RACES = {
     "maxsim": maxsim.run,
@@ -37,7 +37,13 @@ def main() -> None:
         "command": "make bench",
     }
     memory = relative_bias.run()
-    results = {**about, "rows": [asdict(row) for row in rows], "memory": [asdict(row) for row in memory]}
+    scaled = scaling.run(rounds=1)
+    results = {
+        **about,
+        "rows": [asdict(row) for row in rows],
+        "memory": [asdict(row) for row in memory],
+        "scaling": [asdict(row) for row in scaled],
+    }
     (out / "results.json").write_text(json.dumps(results, indent=1))
     table = Table(title=f"one thread, CPU-seconds, median of 7 · torch {about['versions']['torch']}")
     for heading in ("race", "contestant", "CPU ms", "per CPU-second", "x ours", "peak MB"):
@@ -56,6 +62,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(table)
     console.print(relative_bias.table(memory))
+    console.print(scaling.table(scaled))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ def test_a_manifest_alone_will_do(tmp_path, capsys):
     [
         (
             ["data", "chek", "x"],
-            "has no action 'chek'; known: build, check, curate, index, join, peek, recaption, stats. Did you mean 'check'?",
+            "has no action 'chek'; known: build, check, curate, index, join, peek, recaption, stats. "
+            "Did you mean 'check'?",
         ),
         (["data", "check", "no/such"], "no data spec 'no/such'"),
         (["data", "check", "none.json"], "no such manifest"),

@@ -29,10 +29,19 @@ def test_a_device_without_collectives_is_refused(write):
 
 def test_packed_weights_are_refused():
     def found(kind):
-        recipe = SimpleNamespace(trainer=TrainerConfig(strategy="fsdp2"), model=SimpleNamespace(peft={"type": kind}))
+        recipe = SimpleNamespace(
+            trainer=TrainerConfig(strategy="fsdp2"), stages=[], model=SimpleNamespace(peft={"type": kind})
+        )
         return list(check_sharding(recipe))
 
     [(path, text)] = found("qlora")
     assert path == ("model", "peft")
     assert text.startswith("qlora with strategy fsdp2: 4-bit weights are packed in blocks that a split")
     assert found("lora") == []
+
+
+def test_an_average_of_weights_is_refused():
+    stage = SimpleNamespace(optimizer=SimpleNamespace(ema_decay=0.99))
+    recipe = SimpleNamespace(trainer=TrainerConfig(strategy="fsdp2"), stages=[stage], model=SimpleNamespace())
+    ((path, text),) = check_sharding(recipe)
+    assert path == ("stages", 0, "optimizer", "ema_decay") and "use strategy ddp" in text

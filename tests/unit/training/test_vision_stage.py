@@ -136,7 +136,7 @@ def test_a_missing_tokenizer_is_told_by_the_check_and_stops_the_run(checked, pla
     assert code == 0
     assert [line for line in answer["missing"] if "none.pt" in line] == [
         "stage vision: mim.tokenizer none.pt: no such file or folder; a visual tokenizer is local: the folder that "
-        "`mmret codebook` wrote, or the file of a DALL-E encoder's state dict (docs/vision_stage.md)"
+        "`mmret codebook` wrote, or the file of a DALL-E encoder's state dict (docs/vision_stage.md), or 'tiny'"
     ]
     assert "none.pt" in answer["stages"][0]["unknown"]
     _, answer, _ = checked("none.pt", "stages.vision.objectives.mim.num_tokens=8192")
