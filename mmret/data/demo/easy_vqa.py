@@ -18,6 +18,7 @@ from mmret.data.table import write_table
 NUM_IMAGES = {"train": 800, "validation": 60, "test": 200}
 """Slice -> images; validation comes from the published training images, apart from the slice's own."""
 INSTRUCTION = "Answer the question about the picture."
+CAPTION_INSTRUCTION = "Name the color and the shape in this picture."
 _KINDS = {"yes": "yes_no", "no": "yes_no", "circle": "shape", "rectangle": "shape", "triangle": "shape"}
 
 
@@ -57,9 +58,15 @@ def _write_captions(slices: Mapping[str, tuple[str, Mapping[int, Iterable[tuple[
     texts = sorted({text for _, of in captions.values() for text in of.values()})
     write_table(({"id": text, "text": f"a {text}"} for text in texts), out / "captions.arrow")
     for name, (part, of) in captions.items():
+        instruct = {} if name == "train" else {"instruction": CAPTION_INSTRUCTION}
         rows = (
             Sample(
-                str(number), {"query": {"images": [f"{part}/{number}"]}, "positives": [of[number]], "label": of[number]}
+                str(number),
+                {
+                    "query": {**instruct, "images": [f"{part}/{number}"]},
+                    "positives": [of[number]],
+                    "label": of[number],
+                },
             )
             for number in shuffled(of, "easy-vqa caption")
         )

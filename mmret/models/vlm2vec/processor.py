@@ -149,7 +149,7 @@ class VLM2VecProcessor:
         for number in found:
             kind = next((video for video in places if self._is_place(number, video)), None)
             ids.extend([number] if kind is None else [number] * next(places[kind]))
-        whole = bool(images) and not family.CUTS_PICTURE_ROWS
+        whole = bool(images) and not (family.CUTS_PICTURE_ROWS and self.pictures_first)
         if self.max_length is not None and len(ids) > self.max_length and not whole:
             if any(self._is_place(number, video) for number in ids[self.max_length :] for video in places):
                 raise SampleError(

@@ -33,7 +33,7 @@ def trained(monkeypatch):
 
 def test_unknown_verb_names_the_nearest(capsys):
     assert main(["rnu", "recipe.yaml"]) == 2
-    assert "unknown verb 'rnu'; known: run, submit, check, show" in (err := capsys.readouterr().err)
+    assert "unknown verb 'rnu'; known: run, check, show" in (err := capsys.readouterr().err)
     assert "Did you mean 'run'?" in err and "Traceback" not in err
 
 

