@@ -37,7 +37,8 @@ class VLM2VecConfig:
     """Pictures stand before instruction and text, as published; false: behind them, where a causal model reads them in
     the light of the question and a picture's last patch is what is pooled. Placeholders in the data go before this."""
     max_length: int | None = None
-    """Most tokens of a row; text beyond it is cut off, pictures never. null: no limit."""
+    """Most tokens of a row; text beyond it is cut off, pictures never (nor text before them: `pictures_first: false`).
+    null: no limit."""
     dim: int | None = None
     """Use the first so many numbers of each embedding, unit length again: for models trained with `matryoshka`, mostly
     at load (`mmret.load(folder, dim=256)`); null: all."""

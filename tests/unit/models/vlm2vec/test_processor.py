@@ -96,6 +96,15 @@ def test_area_limits_can_be_lowered():
     assert inputs.ragged["image_grid_thw"][0].tolist() == [[1, 4, 4]]
 
 
+def test_rows_whose_pictures_stand_behind_their_text_are_never_cut():
+    family = vlm_spec("tiny:qwen2_vl").family()
+    processor = VLM2VecProcessor(family, tiny_tokenizer("qwen2_vl"), "right", 6, pictures_first=False)
+    rows = processor([Content("a b c d e f g h i"), Content("a b c", (picture(1, (56, 56)),))], "query")
+    lengths = rows.dense["attention_mask"].sum(1).tolist()
+    assert lengths[0] == 6 and lengths[1] > 6
+    assert rows.dense["input_ids"][1, lengths[1] - 1] == processor.image_id  # the last place is the picture's
+
+
 def test_text_is_cut_at_max_length_but_a_picture_never():
     processor = processor_of("qwen2_vl", max_length=6)
     assert processor([Content("a b c d e f g h")], "query").dense["input_ids"].shape == (1, 6)
