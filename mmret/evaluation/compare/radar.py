@@ -15,6 +15,9 @@ SHOWN = 6
 """Polygons that an eye can follow."""
 
 
+LINE_BREAK = "\n"
+
+
 def task_chart(comparison: Comparison) -> tuple[str, Markup] | None:
     """(caption, SVG) over the splits on which at least two variants are above 0; None where there is none."""
     variants = comparison.ranked[:SHOWN]
@@ -30,7 +33,8 @@ def task_chart(comparison: Comparison) -> tuple[str, Markup] | None:
     rows = {v.name: [_value(comparison, v, m) for m in measures] for v in variants}
     shown = normalised(rows)
     rims = [max(value for row in rows.values() if (value := row[axis]) is not None) for axis in range(len(measures))]
-    labels = [f"{_label(measure)} {percent(rim)}" for measure, rim in zip(measures, rims)]
+    # Benchmark and split in a line each: side by side they would leave the picture.
+    labels = [f"{_label(measure, LINE_BREAK)} {percent(rim)}" for measure, rim in zip(measures, rims)]
     caption = f"Each axis runs from 0 in the centre to its best variant, whose value stands at its end.{best_only}"
     return caption, radar(labels, {name: (numbers[name], row) for name, row in shown.items()}, name="quality by task")
 
@@ -61,5 +65,5 @@ def _point(comparison: Comparison, variant: Variant, measure: Measure) -> Point 
     return Point(variant.name, 0, 0.0, 100 * cell.value, low, high)
 
 
-def _label(measure: Measure) -> str:
-    return f"{measure.benchmark} {measure.split.replace('_', ' ')}\n{metric_label(measure.metric, short=True)}"
+def _label(measure: Measure, between: str = " ") -> str:
+    return f"{measure.benchmark}{between}{measure.split.replace('_', ' ')}\n{metric_label(measure.metric, short=True)}"
