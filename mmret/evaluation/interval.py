@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-BLOCK = 100
+BLOCK_NUMBERS = 2**20
+"""Counts drawn at once: 8 MiB, and as much again as shares."""
+KEPT_NUMBERS = 2**27
+"""Most counts of a drawing that are kept for the next metric of the same queries, a byte each."""
 LEVEL = 0.95
 SEED = 0
 
@@ -41,9 +45,7 @@ def interval(values: Values, level: float = LEVEL) -> Interval:
     Returns:
         the mean of all values and the bounds; the same on every call.
     """
-    seeds, queries = values.shape
-    by_seed = _weights(queries, SEED) @ values.T  # [B, S]
-    means = (by_seed * _weights(seeds, SEED + 1)).sum(1)
+    means = (_means(values, SEED) * _shares(len(values), SEED + 1)).sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 
@@ -54,21 +56,50 @@ def paired(ours: Values, theirs: Values, level: float = LEVEL) -> Interval:
     Args:
         ours, theirs: [S, Q] and [S', Q]; seeds are drawn apart, as the seeds of two models have nothing in common.
     """
-    queries = _weights(ours.shape[1], SEED)
+    together = _means(np.concatenate([ours, theirs]), SEED)  # [B, S + S']
     draws = [
-        (queries @ values.T * _weights(len(values), SEED + number)).sum(1)
-        for number, values in ((1, ours), (2, theirs))
+        (means * _shares(means.shape[1], SEED + number)).sum(1)
+        for number, means in ((1, together[:, : len(ours)]), (2, together[:, len(ours) :]))
     ]
     low, high = np.quantile(draws[0] - draws[1], [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(ours.mean() - theirs.mean()), float(low), float(high))
 
 
+def drawn(generator: np.random.Generator, count: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of `count` entries is drawn in each resample, in blocks [b, count] whose b add up to `resamples`.
+
+    The blocks one below the other are what a single call gives: the generator's numbers are taken in the same order.
+    """
+    at_once = max(1, BLOCK_NUMBERS // count)
+    for start in range(0, resamples, at_once):
+        yield generator.multinomial(count, np.full(count, 1 / count), size=min(at_once, resamples - start))
+
+
+def _means(values: Values, seed: int) -> NDArray[np.float64]:
+    """[B, S] mean of each row of values [S, Q] over the queries of each resample."""
+    count = values.shape[1]
+    return np.concatenate([(block / count) @ values.T for block in _query_counts(count, seed)])
+
+
+def _shares(count: int, seed: int) -> NDArray[np.float64]:
+    """[B, count] share of each seed in each resample; rows sum to 1."""
+    return np.concatenate(list(drawn(np.random.default_rng(seed), count, RESAMPLES))) / count
+
+
+def _query_counts(count: int, seed: int) -> Iterator[NDArray[np.integer]]:
+    if count * RESAMPLES > KEPT_NUMBERS:
+        yield from drawn(np.random.default_rng(seed), count, RESAMPLES)
+        return
+    kept, at_once = _kept_counts(count, seed, RESAMPLES), max(1, BLOCK_NUMBERS // count)
+    for start in range(0, RESAMPLES, at_once):
+        yield kept[start : start + at_once]
+
+
 @lru_cache(maxsize=4)
-def _weights(count: int, seed: int) -> NDArray[np.float32]:
-    """[B, count] share of each entry in each resample; rows sum to 1."""
-    generator = np.random.default_rng(seed)
-    shares = np.empty((RESAMPLES, count), np.float32)
-    for start in range(0, RESAMPLES, BLOCK):  # drawn counts are int64: all at once they take gigabytes
-        block = shares[start : start + BLOCK]
-        block[:] = generator.multinomial(count, np.full(count, 1 / count), size=len(block)) / count
-    return shares
+def _kept_counts(count: int, seed: int, resamples: int) -> NDArray[np.uint8]:
+    """All blocks of a drawing. One entry of many comes more than 255 times in 1/256! of the resamples: never."""
+    counts, row = np.empty((resamples, count), np.uint8), 0
+    for block in drawn(np.random.default_rng(seed), count, resamples):
+        counts[row : row + len(block)] = block
+        row += len(block)
+    return counts

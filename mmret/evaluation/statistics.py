@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmret.evaluation.interval import Values
+from mmret.evaluation.interval import Values, drawn
 
 RESAMPLES = 10_000
 LEVEL = 0.05
@@ -56,12 +56,12 @@ def paired_p(ours: Values, theirs: Values, resamples: int = RESAMPLES, seed: int
         ours, theirs: [S, Q] and [S', Q] of a metric.
     """
     generator = np.random.default_rng(seed)
-    count = ours.shape[1]
-    queries = generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count  # [B, Q]
+    count, both = ours.shape[1], np.concatenate([ours, theirs])
+    together = np.concatenate([(block / count) @ both.T for block in drawn(generator, count, resamples)])  # [B, S + S']
     means = []
-    for values in (ours, theirs):
-        seeds = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples) / len(values)
-        means.append((queries @ values.T * seeds).sum(1))
+    for of_one in (together[:, : len(ours)], together[:, len(ours) :]):
+        seeds = np.concatenate(list(drawn(generator, of_one.shape[1], resamples))) / of_one.shape[1]
+        means.append((of_one * seeds).sum(1))
     differences = means[0] - means[1]
     # A difference of 0 up to rounding lies on both sides.
     tail = min(int((differences <= 1e-12).sum()), int((differences >= -1e-12).sum()))

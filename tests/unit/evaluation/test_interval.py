@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from mmret.evaluation import interval as module
 from mmret.evaluation.interval import interval, paired
 
 
@@ -29,3 +32,33 @@ def test_a_paired_difference_is_surer_than_two_intervals():
     assert found.excludes_zero and found.mean == pytest.approx(ours.mean() - theirs.mean())
     assert interval(ours).low < interval(theirs).high
     assert not paired(ours, ours).excludes_zero
+
+
+def drawn_at_once(count, seed):
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=module.RESAMPLES) / count
+
+
+@pytest.mark.parametrize("kept", [0, 2**27])
+def test_drawn_in_blocks_kept_or_not_the_bounds_are_the_same(monkeypatch, kept):
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", 1000)
+    monkeypatch.setattr(module, "KEPT_NUMBERS", kept)
+    ours, theirs = np.random.default_rng(1).random((2, 3, 130))
+    queries = drawn_at_once(130, module.SEED)
+    means = [(queries @ v.T * drawn_at_once(3, module.SEED + n)).sum(1) for n, v in ((1, ours), (2, theirs))]
+    one, difference = interval(ours), paired(ours, theirs)
+    assert (one.low, one.high) == pytest.approx(np.quantile(means[0], [0.025, 0.975]), abs=1e-12)
+    expected = np.quantile(means[0] - means[1], [0.025, 0.975])
+    assert (difference.low, difference.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_queries_take_a_byte_for_each_draw_and_beyond_a_bound_a_block(monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 300)
+    values = np.random.default_rng(2).random((1, 30_000))
+    for kept, most in ((2**27, 36e6), (0, 27e6)):  # 9 MB kept, or not; in shares of 8 bytes 72 MB
+        monkeypatch.setattr(module, "KEPT_NUMBERS", kept)
+        tracemalloc.start()
+        try:
+            interval(values)
+            assert tracemalloc.get_traced_memory()[1] < most
+        finally:
+            tracemalloc.stop()

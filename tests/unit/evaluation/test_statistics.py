@@ -1,8 +1,11 @@
 """p-values against closed forms."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from mmret.evaluation import interval
 from mmret.evaluation.statistics import against_best, holm, paired_p
 
 
@@ -38,6 +41,39 @@ def test_it_is_the_same_on_every_call_and_from_both_sides():
     a, b = np.random.default_rng(2).random((2, 3, 50))
     assert paired_p(a, b) == paired_p(a, b)
     assert paired_p(a, b) == pytest.approx(paired_p(b, a), abs=0.03)
+
+
+def drawn_at_once(ours, theirs, resamples):
+    """The p-value by arrays [resamples, Q]."""
+    generator, count = np.random.default_rng(0), ours.shape[1]
+    queries = generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+    means = []
+    for values in (ours, theirs):
+        seeds = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples) / len(values)
+        means.append((queries @ values.T * seeds).sum(1))
+    differences = means[0] - means[1]
+    tail = min((differences <= 1e-12).sum(), (differences >= -1e-12).sum())
+    return min(1.0, 2 * (tail + 1) / (resamples + 1))
+
+
+@pytest.mark.parametrize("numbers", [1, 1000, 7919])  # one resample a block, several, a block that is not full
+def test_drawn_in_blocks_it_is_the_same_number(monkeypatch, numbers):
+    monkeypatch.setattr(interval, "BLOCK_NUMBERS", numbers)
+    generator = np.random.default_rng(3)
+    ours, theirs = generator.random((2, 130)) < 0.6, generator.random((3, 130)) < 0.5
+    expected = drawn_at_once(ours, theirs, 500)
+    assert 0.001 < expected < 0.9
+    assert paired_p(ours.astype(float), theirs.astype(float), 500) == expected
+
+
+def test_many_queries_take_no_more_memory_than_a_block():
+    ours, theirs = np.random.default_rng(4).random((2, 1, 30_000))
+    tracemalloc.start()
+    try:
+        paired_p(ours, theirs, resamples=300)
+        assert tracemalloc.get_traced_memory()[1] < 30e6  # at once: 72 MB of counts and 72 MB of shares
+    finally:
+        tracemalloc.stop()
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
