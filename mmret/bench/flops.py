@@ -1,4 +1,8 @@
-"""Floating-point operations of a training step, as torch counts them: matrix products, convolutions, attention."""
+"""Floating-point operations of a training step, as torch counts them: matrix products, convolutions, attention.
+
+All that is computed counts, also a second time (GradCache, activation checkpointing): a bench compares what training
+costs. `mmret.ops.flops` leaves that out, as MFU is defined. Both stand on torch's counter, and share nothing else.
+"""
 
 from __future__ import annotations
 

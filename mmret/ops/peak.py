@@ -21,8 +21,8 @@ class Peak(NamedTuple):
 
 PEAKS: dict[str, Peak] = {
     r"B200": Peak(2250, 1125, 75),
+    r"H200 NVL|H100 NVL": Peak(835.5, 417.8, 60),
     r"H200|GH200|H100 80GB HBM3|H100 SXM|H800 SXM": Peak(989.4, 494.7, 66.9),
-    r"H100 NVL": Peak(835.5, 417.8, 60),
     r"H100 PCIe|H800 PCIe": Peak(756, 378, 51.2),
     r"A100|A800": Peak(312, 156, 19.5),
     r"A40": Peak(149.7, 74.8, 37.4),
@@ -42,7 +42,12 @@ PEAKS: dict[str, Peak] = {
     r"T4": Peak(65, 8.1, 8.1),
     r"MI300X": Peak(1307.4, 653.7, 163.4),
 }
-"""Pattern of the device's name -> the makers' data sheets (without sparsity); cards before Ampere have no TF32."""
+"""Pattern of the device's name -> the makers' published dense figures; the first that fits.
+
+Data sheets of many cards print those with sparsity, twice as much. Compared on 2026-11-21 with published tables of the
+sheets, and each with multiprocessors x clock x operations a cycle (`tests/unit/ops/test_peak.py`). GeForce cards sum
+float16 products in float32 at half their speed. Cards before Ampere have no TF32.
+"""
 
 WITHOUT_BFLOAT16 = ("V100", "T4")
 """They compute bfloat16 without tensor cores."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -25,7 +22,7 @@ from mmret.data import MixtureDataModule
 from mmret.evaluation.evaluator import Evaluator
 from mmret.models import MODELS
 from mmret.models.retriever import Retriever
-from mmret.objectives.store import save_objectives, stored_state
+from mmret.objectives.store import stored_state
 from mmret.ops import rank_and_world
 from mmret.ops.memory import peak_memory_mb
 from mmret.recipe import stage_model_config
@@ -36,16 +33,17 @@ from mmret.training.callbacks import EvaluateInTraining, progress
 from mmret.training.checkpoints import CheckpointFile, Checkpoints, newest_checkpoint
 from mmret.training.compiling import compile_blocks
 from mmret.training.contrastive import ContrastiveModule
+from mmret.training.ending import leave, save
 from mmret.training.handover import Handover, hand_over, hand_over_objectives
 from mmret.training.late_interaction import LateInteractionModule
 from mmret.training.loggers import build_loggers
-from mmret.training.logs import merge_logs
 from mmret.training.module import RetrievalModule
 from mmret.training.optim import trainable_count
 from mmret.training.precompute import fill_feature_cache, stage_contents
 from mmret.training.progress import track
 from mmret.training.record import settings_of
 from mmret.training.sharding import ShardedStrategy, whole
+from mmret.training.skipped import Skipped
 from mmret.training.stopping import StopAtStep
 from mmret.training.throughput import Throughput
 from mmret.training.validation import validation_loss
@@ -99,7 +97,8 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         compile_blocks(module.model)
     average = None if stage.optimizer.ema_decay is None else MovingAverage(stage.optimizer.ema_decay)
     measure = _measure(module, evaluator, held_back)
-    throughput = Throughput(stage.data.batch_size, accumulate, waited=lambda: data.waited_s, skipped=lambda: data.bad)
+    skipped = Skipped(lambda: data.bad)
+    throughput = Throughput(stage.data.batch_size, accumulate, waited=lambda: data.waited_s, skipped=skipped)
     callbacks: list[Callback] = [throughput, progress(stage.name, throughput)]
     if recipe.trainer.evaluate_every:
         evaluate = _measured_at(measure, module, average, best)
@@ -108,7 +107,12 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     # Before the evaluation, which may take longer than the scheduler waits.
     callbacks.insert(2, stopping)
     files = CheckpointFile()
-    callbacks.append(Checkpoints(folder / "checkpoints", recipe.trainer.checkpoint_every, files, throughput.pause))
+
+    def saved() -> None:
+        skipped.meet(module.device)
+        throughput.pause()
+
+    callbacks.append(Checkpoints(folder / "checkpoints", recipe.trainer.checkpoint_every, files, saved))
     if average is not None:
         callbacks.insert(0, average)  # before anything that saves or measures
     trainer = _trainer(recipe, stage, folder, callbacks, files, step)
@@ -133,13 +137,10 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         "trainable": trainable,
         "handover": {"source": handover.source, **handover.summary()},
         "metrics": metrics,
-        "bad_samples": data.bad,
+        "bad_samples": skipped.meet(trainer.strategy.root_device),
         "seconds": round(time.monotonic() - began, 1),
     }
-    with whole(module):
-        if trainer.is_global_zero:
-            _leave(module, folder, record)
-    trainer.strategy.barrier("stage finished")
+    leave(module, folder, record)
 
 
 def stage_seed(recipe: Recipe, stage: Stage) -> int:
@@ -203,7 +204,7 @@ def _measured_at(
         with nullcontext() if average is None else average.swapped():
             metrics = measure()
             if best is not None:
-                best.offer(step, metrics, lambda path: _save(module, path))
+                best.offer(step, metrics, lambda path: save(module, path))
             return metrics
 
     return measured
@@ -268,25 +269,6 @@ def strategy_name(trainer: TrainerConfig) -> str:
     """
     several = _world(trainer) > 1
     return "ddp_find_unused_parameters_true" if several or trainer.strategy == "ddp" else trainer.strategy
-
-
-def _save(module: RetrievalModule, folder: Path) -> None:
-    """Model and objectives, whole, from rank 0."""
-    with whole(module):
-        if module.trainer.is_global_zero:
-            module.model.save(folder)
-            save_objectives(module.objectives, folder)
-
-
-def _leave(module: RetrievalModule, folder: Path, record: dict[str, Any]) -> None:
-    """Write model, objectives and, last, stage.json: its presence says that the stage is complete."""
-    module.model.save(folder / "model")
-    save_objectives(module.objectives, folder / "model")
-    merge_logs(folder)
-    temporary = folder / "stage.json.tmp"
-    temporary.write_text(json.dumps(record, indent=1))
-    os.replace(temporary, folder / "stage.json")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 @rank_zero_only

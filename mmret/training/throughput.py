@@ -33,7 +33,7 @@ class Reading:
     mfu: float | None
     """Model FLOPs of this rank's batch over what its device could have computed; None: peak unknown."""
     skipped: int
-    """Samples of this rank that were broken, and replaced, so far."""
+    """Samples that were broken, and replaced, so far, as far as this rank knows (`Skipped`)."""
     peak_memory_mb: float | None
     """Most memory so far: of tensors on a GPU, of the process on the CPU."""
 
@@ -68,7 +68,7 @@ class Throughput(Callback):
         batch_size: queries of an optimizer step, over all ranks.
         accumulate: batches of it.
         waited: seconds that this rank has waited for its loader so far.
-        skipped: samples that it replaced so far.
+        skipped: samples that were replaced so far.
         peak: operations a second of this rank's device; None: as its name says. 0: unknown.
         clock: seconds.
     """
