@@ -11,6 +11,7 @@ from torch.distributed.fsdp._fully_shard import _fsdp_param_group
 from mmret.models import VLM2Vec, VLM2VecConfig
 from mmret.objectives import HardNegativeConfig, ITCConfig
 from mmret.recipe.schema import GradCacheConfig, OptimizerConfig
+from mmret.training.compiling import compile_blocks
 from mmret.training.contrastive import ContrastiveModule
 from mmret.training.module import RetrievalModule
 from mmret.training.sharding import ShardedStrategy, whole
@@ -37,8 +38,15 @@ def vlm2vec(**settings):
     return model
 
 
+def compiled(model):
+    """`trainer.compile`, whose blocks are sharded after it; only inductor itself is left out."""
+    assert compile_blocks(model, backend="aot_eager") > 0
+    return model
+
+
 MODELS = {
     "vlm2vec": (vlm2vec, {"itc": ITC}),
+    "vlm2vec_compiled": (lambda: compiled(vlm2vec()), {"itc": ITC}),
     "vlm2vec_lora": (lambda: vlm2vec(peft=LORA), {"itc": ITC}),
     "vlm2vec_recomputed": (lambda: vlm2vec(peft=LORA, gradient_checkpointing=True), {"itc": ITC}),
     "preflmr": (lambda: toy_model(), {"loss": HardNegativeConfig()}),
@@ -48,6 +56,7 @@ MODELS = {
 CASES = [
     *((name, None, True) for name in MODELS),
     ("vlm2vec", None, False),  # all pictures with the first rank
+    ("vlm2vec_compiled", GradCacheConfig(chunk_size=1), True),
     ("vlm2vec_lora", GradCacheConfig(chunk_size=1), True),
     ("vlm2vec", GradCacheConfig(tokens_per_chunk=60), False),
     ("preflmr", GradCacheConfig(chunk_size=3, keep_graph="auto", memory_gb=1e-6), True),

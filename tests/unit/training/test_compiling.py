@@ -1,11 +1,15 @@
 """torch.compile by one key: the same numbers, the same names."""
 
+import shutil
+
 import pytest
 import torch
+from torch import nn
 
 from mmret.models import MODELS
+from mmret.ops.grad_cache import CachedEncoding, fixed_chunks
 from mmret.training.compiling import compile_blocks
-from mmret.types import Content, EncodedImage
+from mmret.types import Content, Embeddings, EncodedImage, Inputs
 from tests.builders import draw_shape
 
 SIZES = {
@@ -53,3 +57,47 @@ def test_compiled_blocks_give_the_same_gradients_and_keep_their_names(name):
     assert compiled.keys() == eager.keys()
     for key, value in eager.items():
         torch.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-6)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(8, 8), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return x + self.drop(torch.tanh(self.linear(x)))
+
+
+def replayed(compiled):
+    """What GradCache's first passes and its replay of them gave, and the gradient."""
+    torch.manual_seed(0)
+    model, seen = nn.Module(), []
+    model.layers = nn.ModuleList([Block(), Block()])
+    if compiled:
+        compile_blocks(model)
+
+    def encode(inputs):
+        states = inputs.dense["x"]
+        for block in model.layers:
+            states = block(states)
+        seen.append(states.detach().clone())
+        return Embeddings(states)
+
+    rows = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    encoding = CachedEncoding(encode, Inputs({"x": rows}), fixed_chunks(8, 4))
+    (encoding.embeddings.vectors * torch.linspace(-1, 1, 64).view(8, 8)).sum().backward()
+    encoding.replay()
+    return torch.cat(seen[:2]), torch.cat(seen[2:]), [p.grad for p in model.parameters()]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
+@pytest.mark.parametrize("limit", [1, 8])  # 1: the second version, with a graph, is one too many, and runs eagerly
+def test_dropout_of_compiled_blocks_is_the_same_in_gradcaches_replay_and_without_compiling(limit):
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        first, again, gradient = replayed(compiled=True)
+    eager, _, expected = replayed(compiled=False)
+    torch.testing.assert_close(again, first, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(first, eager, rtol=1e-6, atol=1e-6)
+    for ours, theirs in zip(gradient, expected):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
