@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from mmret.errors import SampleError
 
 _JPEG = b"\xff\xd8\xff"
+_SIXTEEN_BITS = ("PNG", "PPM")
+"""Formats whose 16 grey bits older versions of Pillow give as 32."""
 
 
 @dataclass(frozen=True)
@@ -21,31 +24,47 @@ class EncodedImage:
     """An image as it lies in a shard: encoded bytes, decoded only when somebody looks."""
 
     data: bytes
-    """JPEG, PNG, WebP: whatever Pillow opens."""
+    """JPEG, PNG, WebP: whatever Pillow opens. While training, a large one is a memoryview of its shard."""
     name: str = "image"
     """Where it came from, for error messages."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "data": bytes(self.data)}
+
     def decode(self) -> Image.Image:
-        """The picture as RGB; transparency is laid on white.
+        """The picture as RGB, as it is stored: EXIF's rotation is not applied, as published implementations do not.
+
+        Transparency is laid on white; of 16 bits a channel the upper eight stay, in grey as in colour. What lacks the
+        middle but has its end, libjpeg fills with grey without a word: that passes, here as with every reader.
 
         Raises:
-            SampleError: the bytes are no image that Pillow can open.
+            SampleError: the bytes are no image that Pillow can open, a JPEG without its end, or of a mode whose white
+                nobody knows (32 bits a channel).
         """
         try:
             image = Image.open(io.BytesIO(self.data))
+            kind = image.format
             image.load()
         except Exception as error:
             raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image ({error})") from error
+        if kind in ("JPEG", "MPO") and not _ends(bytes(self.data)):  # zeros are valid data: Pillow takes what they make
+            raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image (its end is missing)")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
             image = Image.alpha_composite(white, image)
+        elif image.mode.startswith("I;16") or (image.mode == "I" and kind in _SIXTEEN_BITS):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # `convert` makes all above 255 white
+        elif image.mode in ("I", "F"):
+            raise SampleError(
+                f"{self.name}: a {kind} of 32 bits a channel says nowhere which value is white; store it in 8 or 16"
+            )
         return image.convert("RGB")
 
     def decode_jpeg(self) -> Tensor | None:
         """[3, H, W] uint8, the same values as `decode`'s in three quarters of the time; None for what torchvision does
         not read alike: no JPEG, another colour model, broken."""
-        if not self.data.startswith(_JPEG):
+        if bytes(self.data[:3]) != _JPEG:
             return None
         from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -97,3 +116,12 @@ class EncodedVideo:
         if num == 1:
             return [0]
         return [i * (have - 1) // (num - 1) for i in range(num)]
+
+
+def _ends(jpeg: bytes) -> bool:
+    """Whether an end marker follows the header, in which a thumbnail may have its own."""
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # segments up to the first scan
+        filled = jpeg[at + 1 : at + 2] == b"\xff"
+        at += 1 if filled else 2 + max(int.from_bytes(jpeg[at + 2 : at + 4], "big"), 2)
+    return jpeg.find(b"\xff\xd9", at) >= 0
