@@ -13,10 +13,13 @@ from mmret.errors import ConfigError
 from mmret.recipe import Recipe, Stage
 from mmret.recipe.shipped import shown
 
-WEIGHT_KEYS = ("text", "tokenizer", "vision", "vision_weights", "backbone", "weights")
+WEIGHT_KEYS = ("text", "tokenizer", "vision", "vision_weights", "language", "backbone", "weights")
 """Fields of model sections that name files or hub repositories."""
 INSIDE = ("tiny", "timm:", "open_clip:")
 """Beginnings of names that are no files: sizes for tests, and libraries that fetch their own weights."""
+OPEN_CLIP = INSIDE[2]
+COMPOSED = "composed"
+"""A backbone whose parts are named apart."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def take_inventory(recipe: Recipe) -> Inventory:
             found.missing.append(f"stage {stage.name}: init_from {stage.init_from}: no such folder")
         found.missing += missing_tokenizers(stage).values()
     found.missing += missing_weights(recipe.model).values()
+    for target in recipe.evaluation.benchmarks:
+        found.missing += missing_queries(target)
     return found
 
 
@@ -86,20 +91,40 @@ def look_at(name: str) -> SourceFacts:
     return SourceFacts(name, len(manifest.shards), len(manifest), megabytes, tuple(missing))
 
 
+def missing_queries(target: str) -> list[str]:
+    """Files of a benchmark, or of one of its splits, that are not here: what a run would miss after its training."""
+    from mmret.evaluation.benchmark import Benchmark
+
+    benchmark, splits = Benchmark.named(target)
+    spec, named = benchmark.spec, {}
+    for split in (benchmark.spec.splits[name] for name in splits):
+        named |= {split.shards: "manifest", split.images or spec.images: "table"}
+    named |= {spec.corpus: "table", spec.classes: "classes"}
+    files = {benchmark.file.parent / path: kind for path, kind in named.items() if path and not is_remote(path)}
+    return [f"benchmark {target}: {shown(path)} ({kind})" for path, kind in files.items() if not path.is_file()]
+
+
 def missing_weights(config: Any) -> dict[str, str]:
     """What the model section names that is neither a file nor in the hub's local cache, with a line to say so."""
     from mmret.models.backbones import find_local
 
     missing = {}
-    for key in WEIGHT_KEYS:
-        name = getattr(config, key, None)
-        if not isinstance(name, str) or name.startswith(INSIDE):
+    sections = {"model": config, "model.composed": getattr(config, COMPOSED, None)}
+    named = [
+        (f"{place}.{key}", getattr(section, key, None)) for place, section in sections.items() for key in WEIGHT_KEYS
+    ]
+    for key, name in named:
+        if not isinstance(name, str) or name == COMPOSED:
+            continue
+        if name.startswith(OPEN_CLIP) and "/" in name.partition("/")[2]:  # open_clip:MODEL/path/to/weights
+            name = name.partition("/")[2]
+        elif name.startswith(INSIDE):
             continue
         try:
             if find_local(name) is None and not _in_hub_cache(name):
-                missing[name] = f"weights model.{key}: '{name}' is not here; a run would fetch it from the model hub"
+                missing[name] = f"weights {key}: '{name}' is not here; a run would fetch it from the model hub"
         except ConfigError as error:
-            missing[name] = f"weights model.{key}: {error}"
+            missing[name] = f"weights {key}: {error}"
     return missing
 
 

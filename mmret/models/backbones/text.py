@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmret.errors import CheckpointError, ConfigError
-from mmret.models.backbones.source import find_local, local_folder
+from mmret.models.backbones.source import find_local, folder_config, local_folder
 from mmret.models.weights import read_weights
 
 TINY = "tiny"
@@ -98,16 +98,24 @@ def text_spec(name: str, *, download: bool = True, vocabulary: int | None = None
             "Download it to a folder and set model.text=FOLDER"
         )
     folder = folder or local_folder(name, "model.text", weights=False)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"model.text: {folder} has no config.json")
-    config = json.loads((folder / "config.json").read_text())
+    config = folder_config(folder, "model.text")
     if config.get("model_type") == "flmr":  # a PreFLMR checkpoint writes only what differs from BERT-base
         return TextSpec({**BERT_BASE, **config.get("text_config", {}), "model_type": "bert"})
     if "mmret_model" in config:
         return TextSpec(config["text_backbone"])
     if "model_type" not in config:
         raise ConfigError(f"model.text: {folder}/config.json names no model_type")
-    return TextSpec(config)
+    spec, kind = TextSpec(config), config["model_type"]
+    try:
+        reads_text = hasattr(_transformers_config(spec), "vocab_size")
+    except Exception as error:  # an unknown kind, or sizes that do not fit: checks of two packages
+        why = " ".join(str(error).split())
+        raise ConfigError(
+            f"model.text: {folder} holds a '{kind}' model that transformers cannot build ({why})"
+        ) from error
+    if not reads_text:
+        raise ConfigError(f"model.text: {folder} holds a '{kind}' model, which reads no text; want an encoder of texts")
+    return spec
 
 
 def build_text(spec: TextSpec) -> nn.Module:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from mmret.errors import ConfigError
 from mmret.models.backbones.picture import CLIP_MEAN, CLIP_STD
-from mmret.models.backbones.source import find_local, local_folder
+from mmret.models.backbones.source import find_local, folder_config, local_folder
 
 TINY = "tiny"
 """A random two-layer CLIP ViT on 32 px pictures, for tests."""
@@ -102,9 +102,11 @@ def vision_spec(name: str, px: int | None = None, *, download: bool = True) -> V
 
         return timm_spec(name[len(TIMM) :], px)
     if name.startswith(OPEN_CLIP):
-        from mmret.models.backbones.vision_clip import open_clip_config
+        from mmret.models.backbones.vision_clip import check_pretrained, open_clip_config
 
-        config = open_clip_config(name[len(OPEN_CLIP) :].partition("/")[0])
+        model, _, pretrained = name[len(OPEN_CLIP) :].partition("/")
+        config = open_clip_config(model)
+        check_pretrained(model, pretrained, config)
         return _checked(VisionSpec("clip", config, config["image_size"]), px, name)
     if name == TINY:
         sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -119,20 +121,21 @@ def vision_spec(name: str, px: int | None = None, *, download: bool = True) -> V
             "open_clip:NAME, timm:NAME. Download it to a folder and set model.vision=FOLDER"
         )
     folder = folder or local_folder(name, "model.vision", weights=False)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"model.vision: {folder} has no config.json")
-    config = json.loads((folder / "config.json").read_text())
+    config = folder_config(folder, "model.vision")
     if "mmret_model" in config:
         return _checked(VisionSpec.from_dict(config["vision_backbone"]), px, name)
     kind = str(config.get("model_type", ""))
     inner = config.get("vision_config", config)
     if kind == "flmr" or kind.startswith("clip"):
+        from transformers import CLIPVisionConfig
+
         inner = {**CLIP_BASE, **inner}
+        _complete(CLIPVisionConfig, inner, folder)
         return _checked(VisionSpec("clip", inner, inner["image_size"]), px, name)
     if kind.startswith("siglip"):
         from transformers import SiglipVisionConfig
 
-        full = SiglipVisionConfig(**inner).to_dict()
+        full = _complete(SiglipVisionConfig, inner, folder)
         half = (0.5, 0.5, 0.5)
         return _checked(VisionSpec("siglip", full, full["image_size"], half, half, "squash"), px, name)
     raise ConfigError(
@@ -176,6 +179,15 @@ def load_vision(name: str, spec: VisionSpec, weights: str | None) -> nn.Module:
         model, _, pretrained = name[len(OPEN_CLIP) :].partition("/")
         return vision_clip.load_open_clip(model, weights or pretrained, spec)
     return vision_clip.load_transformers(name, spec, weights)
+
+
+def _complete(cls: Any, config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """With the library's defaults."""
+    try:
+        return cls(**config).to_dict()
+    except Exception as error:  # of transformers' checks, whose types come from another package
+        why = " ".join(str(error).split())
+        raise ConfigError(f"model.vision: {folder}/config.json describes no tower that can be built ({why})") from error
 
 
 def _checked(spec: VisionSpec, px: int | None, name: str) -> VisionSpec:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,7 @@ def open_clip_config(name: str) -> dict[str, Any]:
 
     found = open_clip.get_model_config(name)
     if found is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, open_clip.list_models(), n=1)
-        raise ConfigError(
-            f"model.vision: open_clip has no model {name}" + (f". Did you mean {near[0]}?" if near else "")
-        )
+        raise ConfigError(f"model.vision: open_clip has no model {name}.{_nearest(name, open_clip.list_models())}")
     vision = dict(found["vision_cfg"])
     known = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout"}
     if not set(vision) <= known or not isinstance(vision["layers"], int) or not isinstance(vision["image_size"], int):
@@ -128,6 +125,26 @@ def open_clip_config(name: str) -> dict[str, Any]:
     }
 
 
+def check_pretrained(model: str, pretrained: str, config: Mapping[str, Any]) -> None:
+    """Refuse what is neither a weight file nor one of the library's tags; nothing, or a path, may be given later.
+
+    Args:
+        config: the model's `open_clip_config`.
+
+    Raises:
+        ConfigError: no such tag, or one whose weights want another activation.
+    """
+    import open_clip
+
+    if not pretrained or "/" in pretrained or Path(pretrained).exists():
+        return
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained not in tags:
+        raise ConfigError(f"model.vision: {_wanted(model, tags)}; got '{pretrained}'.{_nearest(pretrained, tags)}")
+    if pretrained == "openai" and config["hidden_act"] != "quick_gelu":
+        raise ConfigError(f"model.vision: OpenAI's weights want the quick GELU; use open_clip:{model}-quickgelu/openai")
+
+
 def load_open_clip(model: str, pretrained: str, spec: VisionSpec) -> ClipTower:
     """An OpenCLIP model's vision half: a weight file, or one of the library's pretrained tags (a download)."""
     path = find_local(pretrained) if pretrained else None
@@ -138,14 +155,8 @@ def load_open_clip(model: str, pretrained: str, spec: VisionSpec) -> ClipTower:
 
         tags = open_clip.list_pretrained_tags_by_model(model)
         if pretrained not in tags:
-            raise ConfigError(
-                f"model.vision: open_clip:{model} needs weights: a file (open_clip:{model}//path/to/file, or "
-                f"model.vision_weights) or one of the tags {', '.join(tags)}; got '{pretrained}'"
-            )
-        if pretrained == "openai" and spec.config["hidden_act"] != "quick_gelu":
-            raise ConfigError(
-                f"model.vision: OpenAI's weights want the quick GELU; use open_clip:{model}-quickgelu/openai"
-            )
+            raise ConfigError(f"model.vision: {_wanted(model, tags)}; got '{pretrained}'")
+        check_pretrained(model, pretrained, spec.config)
         try:
             state = open_clip.create_model(model, pretrained=pretrained).state_dict()
         except Exception as error:  # offline, no access: the hub has a dozen types for it
@@ -189,6 +200,16 @@ def from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             own[f"layers.{layer}.{parts[stem]}.{kind}"] = value
     return {key: value.float().contiguous() for key, value in own.items()}
+
+
+def _wanted(model: str, tags: Sequence[str]) -> str:
+    known = f" or one of the tags {', '.join(tags)}" if tags else ""
+    return f"open_clip:{model} needs weights: a file (open_clip:{model}//path/to/file, or model.vision_weights){known}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _file(name: str) -> Path:

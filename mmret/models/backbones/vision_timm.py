@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -20,18 +21,25 @@ def timm_spec(name: str, px: int | None) -> VisionSpec:
     """The spec of a timm model.
 
     Raises:
-        ConfigError: timm has no such model.
+        ConfigError: timm has no such model, or no such weights (tag) of it.
     """
     import timm
 
-    if not timm.is_model(name.partition(".")[0]):
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, timm.list_models(), n=1)
+    model, dot, tag = name.partition(".")
+    if not timm.is_model(model):
+        near = get_close_matches(model, timm.list_models(), n=1)
         raise ConfigError(
-            f"model.vision: timm has no model {name}" + (f". Did you mean timm:{near[0]}?" if near else "")
+            f"model.vision: timm has no model {model}" + (f". Did you mean timm:{near[0]}?" if near else "")
         )
-    published: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{model}.*", include_tags=True)]
+    if dot and tag not in tags:
+        near = get_close_matches(tag, tags, n=1)
+        raise ConfigError(
+            f"model.vision: timm has no weights '{tag}' of {model}; it has {', '.join(tags) or 'none'}. For random "
+            f"weights or a file (model.vision_weights) leave the tag out: timm:{model}"
+            + (f". Did you mean timm:{model}.{near[0]}?" if near else "")
+        )
+    published: Any = timm.get_pretrained_cfg(name)
     size = px or (published.input_size[-1] if published else 224)
     mean, std = (published.mean, published.std) if published else ((0.5,) * 3, (0.5,) * 3)
     return VisionSpec("timm", {"model": name}, size, tuple(mean), tuple(std))

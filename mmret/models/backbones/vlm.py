@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mmret.errors import CheckpointError, ConfigError
 from mmret.models.backbones.composed import ComposedModel
-from mmret.models.backbones.source import find_local, local_folder
+from mmret.models.backbones.source import find_local, folder_config, local_folder
 from mmret.models.backbones.tokenizer import TINY_VOCABULARY, TextTokenizer
 from mmret.models.backbones.vlm_composed import COMPOSED, ComposedConfig, composed_parts, load_parts
 from mmret.models.backbones.vlm_family import Family
+from mmret.models.backbones.vlm_sizes import SIZES
 from mmret.models.backbones.vlm_table import FAMILIES, TINY_FAMILY
 from mmret.models.weights import check_keys, read_weights
 
@@ -61,6 +62,9 @@ class VLMSpec:
 def vlm_spec(name: str, composed: ComposedConfig | None = None, *, download: bool = True) -> VLMSpec:
     """The spec of a hub id, a folder, `package:PACKAGE/FOLDER`, `tiny`, or `composed` of the given parts.
 
+    Args:
+        download: false: of what is not here its sizes alone, where they are known (`SIZES`).
+
     Raises:
         ConfigError: not here and not to be had, or a family that we do not know.
     """
@@ -78,6 +82,8 @@ def vlm_spec(name: str, composed: ComposedConfig | None = None, *, download: boo
         return VLMSpec(*composed_parts(composed, download=download))
     folder = find_local(name)
     if folder is None:
+        if not download and name in SIZES:
+            return _completed(VLMSpec(SIZES[name]))
         if not download:
             raise ConfigError(f"model.backbone: the sizes of '{name}' are not known without its config.json")
         folder = local_folder(name, "model.backbone", weights=False)
@@ -88,13 +94,9 @@ def read_spec(folder: Path) -> VLMSpec:
     """The spec in a published folder.
 
     Raises:
-        CheckpointError: it has no config.json.
-        ConfigError: a family that we do not know.
+        ConfigError: it has no config.json that can be read, or is of a family that we do not know.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json")
-    return _completed(VLMSpec(json.loads(path.read_text()), read_pictures(folder) or {}))
+    return _completed(VLMSpec(folder_config(folder, "model.backbone"), read_pictures(folder) or {}))
 
 
 def read_pictures(folder: Path) -> dict[str, Any] | None:

@@ -56,6 +56,21 @@ def test_first_layers_are_the_whole_models_first_layers(folder):
     assert all(torch.equal(value, stored[f"model.{key}"]) for key, value in own.items())
 
 
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (None, "has no config.json"),
+        ("{", "config.json is not JSON"),
+        ('{"model_type": "resnet"}', "holds a 'resnet' model, which is no causal language model by itself"),
+    ],
+)
+def test_a_folder_that_holds_no_language_model_says_why(tmp_path, config, message):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ConfigError, match=rf"^model\.composed\.language: .*{message}"):
+        language_config(str(tmp_path))
+
+
 @pytest.mark.parametrize("layers", [0, 4])
 def test_layers_that_are_not_there_are_refused(folder, layers):
     with pytest.raises(ConfigError, match=rf"layers must be 1 to 3.*got {layers}"):

