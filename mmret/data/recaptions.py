@@ -7,44 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmret.data.dice import Dice
-from mmret.data.mined import sample_place
-from mmret.data.table import Table, write_table
-from mmret.errors import ConfigError, SampleError
+from mmret.data.sample_table import SampleTable, write_sample_table
 from mmret.types import Content
 
 if TYPE_CHECKING:
     from mmret.data.decode import Parsed
 
-_COLUMN = "captions"
 
+class Recaptions(SampleTable):
+    """Written captions of each sample; none where it has no picture to write about."""
 
-class Recaptions:
-    """Written captions of each sample, by its shard:key. Pickles as its path."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Open a file of `write_recaptions`.
-
-        Raises:
-            ConfigError: no such file, or not such a table.
-        """
-        self.table = Table.open(path)
-        if _COLUMN not in self.table.columns:
-            raise ConfigError(
-                f"{self.table.path}: no table of captions (no column {_COLUMN}); mmret data recaption writes one"
-            )
-
-    def of(self, name: str) -> list[str]:
-        """What was written for the sample of this shard:key; empty where it has no picture to write about.
-
-        Raises:
-            SampleError: the table has no such sample.
-        """
-        row = self.table.find(sample_place(name))
-        if row is None:
-            raise SampleError(
-                f"{name}: {self.table.path} has no such sample; it was written for other shards: mmret data recaption"
-            )
-        return list(self.table.row(row, (_COLUMN,))[_COLUMN] or ())
+    column, content, command = "captions", "captions", "mmret data recaption"
+    absent = "it was written for other shards: mmret data recaption"
 
     def draw(self, sample: Parsed, share: float, *key: object) -> Content | None:
         """With probability `share` one of the written captions; None: the sample keeps its own.
@@ -72,4 +46,4 @@ def write_recaptions(rows: Iterable[tuple[str, Sequence[str]]], path: str | Path
     Raises:
         SampleError: a sample's name occurs twice.
     """
-    write_table(({"id": sample_place(name), _COLUMN: list(captions)} for name, captions in rows), path)
+    write_sample_table(((name, {Recaptions.column: list(captions)}) for name, captions in rows), path)

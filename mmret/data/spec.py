@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import MISSING
 
 import mmret
 from mmret.data.layout import LAYOUTS
 from mmret.data.negative_captions import RULES
 from mmret.data.remote.address import is_remote
 from mmret.data.remote.cache import RemoteCache
+from mmret.data.typed_yaml import read_typed
 from mmret.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,21 +77,7 @@ class DataSpec:
         Raises:
             ConfigError: no such spec, or it has an unknown field, lacks one, or asks for what cannot be.
         """
-        path = find_spec(name_or_path)
-        try:
-            tree = OmegaConf.load(path)
-            if "file" in tree:
-                raise ConfigError("unknown field 'file'")
-            spec = cast(DataSpec, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), tree)))
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-        except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
-            key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
-            what = str(error).strip().split("\n    full_key")[0]
-            known = ", ".join(name for name in cls.__dataclass_fields__ if name != "file")
-            raise ConfigError(f"{path}: {key}{what}\n  fields of a data spec: {known}") from error
-        spec.file = str(path)
-        return spec
+        return read_typed(cls, find_spec(name_or_path), "a data spec")
 
     def __post_init__(self) -> None:
         if self.remote not in REMOTE:
@@ -120,12 +106,17 @@ class DataSpec:
         """Read the manifest of its shards.
 
         Raises:
-            ConfigError: there is none, or it is broken.
+            ConfigError: there is none (the text has the comment at the spec's head, which says how it is made), or it
+                is broken.
             RemoteError: it cannot be fetched.
         """
         from mmret.data.shards import Manifest
 
-        return Manifest.load(self.shards if is_remote(self.shards) else self.resolve(self.shards))
+        path = self.shards if is_remote(self.shards) else self.resolve(self.shards)
+        head = "" if isinstance(path, str) or path.is_file() else _head(self.file)
+        if head:
+            raise ConfigError(f"{path}: no such manifest; {self.file} says: {head}")
+        return Manifest.load(path)
 
     def open(self) -> Source:
         """Open shards and tables, and check that all files are there and of the sizes that the manifest says.
@@ -169,6 +160,14 @@ def find_spec(name_or_path: str | Path) -> Path:
     names = [name for name in known if name.startswith("benchmarks/") == bool(kind)]
     looked = ", ".join(str(root) for root in dict.fromkeys(roots) if root.is_dir()) or "no data_specs folder exists"
     raise ConfigError(f"no data spec {str(name_or_path)!r}; {_nearest(str(name_or_path), names)} (looked in: {looked})")
+
+
+def _head(file: str) -> str:
+    """The comment that a file begins with, as one line."""
+    path = Path(file)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(" ".join(line.lstrip("#").split()) for line in comment)
 
 
 def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from mmret.data.classes import Classes
 from mmret.data.spec import DataSpec, find_spec
+from mmret.data.typed_yaml import WRONG, said
 from mmret.errors import ConfigError
 from mmret.evaluation.class_metrics import class_metric
 from mmret.evaluation.metrics import build_metric
@@ -110,17 +109,27 @@ class Benchmark:
             spec = cast(BenchmarkSpec, OmegaConf.to_object(tree))
             if spec.task == "classification" and "metrics" not in given:
                 spec.metrics = ["accuracy"]
-        except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
-            where = getattr(error, "full_key", None)
-            first = (f"{where}: " if where else "") + str(error).strip().split("\n    full_key")[0]
+        except WRONG as error:
             known = ", ".join(BenchmarkSpec.__dataclass_fields__)
-            raise ConfigError(f"{path}: {first}\n  fields of a benchmark: {known}") from error
+            raise ConfigError(f"{path}: {said(error)}\n  fields of a benchmark: {known}") from error
         _check(spec, path)
         return cls(spec, path, str(path.resolve()) if is_path else str(name_or_path))
 
     @classmethod
     def load_target(cls, target: str) -> tuple[Benchmark, list[str]]:
-        """A benchmark with all its splits ("demo/flags"), or with one of them ("demo/flags/heldout").
+        """A benchmark with all its splits ("demo/flags"), or with one of them ("demo/flags/heldout"), which is opened.
+
+        Raises:
+            ConfigError: as `load`; or there is no such split, or one of its files is missing.
+        """
+        benchmark, splits = cls.named(target)
+        if splits != list(benchmark.spec.splits):
+            benchmark.split(splits[0])
+        return benchmark, splits
+
+    @classmethod
+    def named(cls, target: str) -> tuple[Benchmark, list[str]]:
+        """The same, and nothing is opened.
 
         Raises:
             ConfigError: as `load`; or there is no such split.
@@ -136,7 +145,7 @@ class Benchmark:
             if not stem:
                 raise
             benchmark = cls.load(stem)
-            benchmark.split(split)
+            benchmark._check_split(split)
             return benchmark, [split]
         return benchmark, list(benchmark.spec.splits)
 
@@ -167,11 +176,14 @@ class Benchmark:
         Raises:
             ConfigError: no such split; or one of its files is missing.
         """
-        if name not in self.spec.splits:
-            raise ConfigError(f"{self.file}: no split {name!r}; {nearest(name, self.spec.splits)}")
+        self._check_split(name)
         if name not in self._splits:
             self._splits[name] = QuerySplit(self, name)
         return self._splits[name]
+
+    def _check_split(self, name: str) -> None:
+        if name not in self.spec.splits:
+            raise ConfigError(f"{self.file}: no split {name!r}; {nearest(name, self.spec.splits)}")
 
     def data_spec(self, shards: str, name: str, images: str | None = None) -> DataSpec:
         """Shards of this benchmark with its tables, as the data package reads them."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmret.errors import MMRetError
 from mmret.evaluation.benchmark import Benchmark
-from mmret.evaluation.split import QuerySplit
+from mmret.evaluation.split import Query, QuerySplit
 from mmret.evaluation.trec import read_run
 from mmret.types import Content
 
@@ -42,8 +42,8 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Card:
-    """One question."""
+class Asked:
+    """A query as a card shows it."""
 
     id: str
     question: str
@@ -51,6 +51,12 @@ class Card:
     """data: URIs."""
     group: str | None
     answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Card(Asked):
+    """One question, and what was found."""
+
     found: tuple[Shown, ...]
     """The first documents, best first."""
     wanted: Shown
@@ -128,28 +134,39 @@ def _cards(split: QuerySplit, folder: Path, controls: Sequence[str], num: int) -
     rows = {query.id: row for row, query in enumerate(split.queries)}
     cards = []
     for id in pick(places[None], {query.id: query.group for query in split.queries}, num):
-        query, sample = split.queries[rows[id]], split.source.parse(rows[id])
-        answers = sample.meta.get("answers") or ()
-        found = []
-        for document, _ in runs[None][id][:PLACES]:
-            row = corpus.table.find(document)
-            if row is not None:
-                found.append(excerpt(corpus.content(row), query.answers, document in relevant[id]))
+        query = split.queries[rows[id]]
         cards.append(
             Card(
-                id,
-                sample.query.text or sample.query.instruction or "",
-                tuple(data_uri(image.data) for image in sample.query.images),
-                query.group,
-                (answers,) if isinstance(answers, str) else tuple(answers),
-                tuple(found),
-                excerpt(corpus.content(query.relevant[0]), query.answers, True),
-                places[None][id],
-                {control: place[id] for control, place in places.items() if control},
-                len(runs[None][id]),
+                **vars(asked(split, rows[id])),
+                found=shown_documents(split, query, runs[None][id]),
+                wanted=excerpt(corpus.content(query.relevant[0]), query.answers, True),
+                place=places[None][id],
+                control_places={control: place[id] for control, place in places.items() if control},
+                depth=len(runs[None][id]),
             )
         )
     return cards
+
+
+def asked(split: QuerySplit, row: int) -> Asked:
+    """The query at `row`."""
+    query, sample = split.queries[row], split.source.parse(row)
+    answers = sample.meta.get("answers") or ()
+    return Asked(
+        query.id,
+        sample.query.text or sample.query.instruction or "",
+        tuple(data_uri(image.data) for image in sample.query.images),
+        query.group,
+        (answers,) if isinstance(answers, str) else tuple(answers),
+    )
+
+
+def shown_documents(split: QuerySplit, query: Query, ranking: Sequence[tuple[str, float]]) -> tuple[Shown, ...]:
+    """The first `PLACES` of a ranking, as far as the corpus still has them."""
+    corpus = split.benchmark.corpus
+    relevant = {corpus.id(row) for row in query.relevant}
+    found = [(id, corpus.table.find(id)) for id, _ in ranking[:PLACES]]
+    return tuple(excerpt(corpus.content(row), query.answers, id in relevant) for id, row in found if row is not None)
 
 
 def first_place(ranking: Sequence[tuple[str, float]], relevant: set[str]) -> int | None:

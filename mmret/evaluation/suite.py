@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from yaml import YAMLError
 
 from mmret.data.spec import spec_roots
+from mmret.data.typed_yaml import WRONG, said
 from mmret.errors import ConfigError, SampleError
 from mmret.evaluation.benchmark import Benchmark
 from mmret.evaluation.metrics import build_metric
@@ -96,9 +95,8 @@ class Suite:
         try:
             tree = OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.load(path))
             suite = cast(Suite, OmegaConf.to_object(tree))
-        except (OSError, OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
-            first = str(error).strip().split("\n    full_key")[0]
-            raise ConfigError(f"{path}: {first}") from error
+        except (OSError, *WRONG) as error:
+            raise ConfigError(f"{path}: {said(error)}") from error
         for key, task in suite.tasks.items():
             try:
                 build_metric(task.metric)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from mmret.data.curate.filter import Filter, Setup
+from mmret.data.typed_yaml import WRONG, read_typed, said
 from mmret.errors import ConfigError
 from mmret.recipe.problem import did_you_mean, unknown
 from mmret.recipe.shipped import find
@@ -43,20 +42,9 @@ class Curation:
         Raises:
             ConfigError: it is missing, has an unknown field or lacks one.
         """
-        path = find("curation", str(name_or_path))
-        try:
-            tree = OmegaConf.load(path)
-            if "file" in tree:
-                raise ConfigError("unknown field 'file'")
-            curation = cast(Curation, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), tree)))
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-        except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
-            known = ", ".join(name for name in cls.__dataclass_fields__ if name != "file")
-            raise ConfigError(f"{path}: {_said(error)}\n  fields of a curation: {known}") from error
-        curation.file = str(path)
+        curation = read_typed(cls, find("curation", str(name_or_path)), "a curation")
         if not curation.filters:
-            raise ConfigError(f"{path}: filters: want at least one")
+            raise ConfigError(f"{curation.file}: filters: want at least one")
         return curation
 
     def open(self, known: Mapping[str, type[Filter]], device: str | None = None) -> list[Filter]:
@@ -94,19 +82,14 @@ def _open(entry: Mapping[str, Any], known: Mapping[str, type[Filter]], setup: Se
         return cls(config, setup)
     except ConfigError as error:
         raise ConfigError(f".{name}: {error}") from error
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+    except WRONG as error:
         fields = cls.Config.__dataclass_fields__
         given = settings if isinstance(settings, Mapping) else {}
         extra = next((key for key in given if key not in fields), None)
-        said = f"unknown field '{extra}'.{did_you_mean(str(extra), fields)}" if extra else _said(error)
-        raise ConfigError(f".{name}: {said}\n  fields of {name}: {', '.join(fields)}") from error
+        what = f"unknown field '{extra}'.{did_you_mean(str(extra), fields)}" if extra else said(error)
+        raise ConfigError(f".{name}: {what}\n  fields of {name}: {', '.join(fields)}") from error
 
 
 def settings(filter: Filter) -> dict[str, Any]:
     """A filter's settings, for reports."""
     return asdict(filter.config)
-
-
-def _said(error: Exception) -> str:
-    key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
-    return key + str(error).strip().split("\n    full_key")[0]

@@ -10,7 +10,7 @@ from mmret.errors import MMRetError
 from mmret.evaluation.benchmark import Benchmark
 from mmret.evaluation.compare.comparison import Comparison
 from mmret.evaluation.compare.variant import Variant
-from mmret.evaluation.gallery import PLACES, Shown, data_uri, excerpt, first_place, pick
+from mmret.evaluation.gallery import Asked, Shown, asked, first_place, pick, shown_documents
 from mmret.evaluation.split import QuerySplit
 from mmret.evaluation.trec import read_run
 
@@ -39,15 +39,9 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Duel:
-    """One query."""
+class Duel(Asked):
+    """One query, and what both found."""
 
-    id: str
-    question: str
-    images: tuple[str, ...]
-    """data: URIs."""
-    group: str | None
-    answers: tuple[str, ...]
     sides: tuple[Side, Side]
 
     @property
@@ -101,24 +95,9 @@ def _duels(split: QuerySplit, names: tuple[str, str], runs: tuple[Ranking, Ranki
     rows = {query.id: row for row, query in enumerate(split.queries)}
     cards = []
     for id in pick(disputed(*places), {query.id: query.group for query in split.queries}, num):
-        query, sample = split.queries[rows[id]], split.source.parse(rows[id])
-        answers = sample.meta.get("answers") or ()
-        sides = []
-        for name, run, place in zip(names, runs, places):
-            found = []
-            for document, _ in run[id][:PLACES]:
-                row = corpus.table.find(document)
-                if row is not None:
-                    found.append(excerpt(corpus.content(row), query.answers, document in relevant[id]))
-            sides.append(Side(name, tuple(found), place[id], len(run[id])))
-        cards.append(
-            Duel(
-                id,
-                sample.query.text or sample.query.instruction or "",
-                tuple(data_uri(image.data) for image in sample.query.images),
-                query.group,
-                (answers,) if isinstance(answers, str) else tuple(answers),
-                (sides[0], sides[1]),
-            )
+        ours, theirs = (
+            Side(name, shown_documents(split, split.queries[rows[id]], run[id]), place[id], len(run[id]))
+            for name, run, place in zip(names, runs, places)
         )
+        cards.append(Duel(**vars(asked(split, rows[id])), sides=(ours, theirs)))
     return cards

@@ -70,3 +70,13 @@ def test_a_missing_table_is_named_at_opening(tmp_path):
     (tmp_path / "passages.arrow").unlink()
     with pytest.raises(ConfigError, match=r"passages\.arrow: no such table"):
         DataSpec.load(spec).open()
+
+
+def test_where_the_manifest_is_missing_the_spec_s_own_words_say_how_it_is_made(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("# A, packed elsewhere.\n#   mmret data curate a\nname: a  # b\nshards: a.json\n# c\n")
+    with pytest.raises(ConfigError, match=r"a\.json: no such manifest; .*a\.yaml says: A, packed .* curate a$"):
+        DataSpec.load(path).open()
+    path.write_text("name: a\nshards: a.json\n")
+    with pytest.raises(ConfigError, match=r"a\.json: no such manifest; shards are packed with"):
+        DataSpec.load(path).open()
