@@ -56,6 +56,8 @@ class Variant:
     """As after `mmret run RECIPE`; after the bench's. Those that change data.sources are told in the table."""
     share: float = 1.0
     """Of the budget; other than 1 where the length of training is what is compared."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables that its processes get: where data specs find the same sets packed otherwise. Told as other data."""
 
     def __post_init__(self) -> None:
         check_fields(self, share=above(0))

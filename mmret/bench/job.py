@@ -53,7 +53,8 @@ class Job:
         """What `JOB_FILE` holds: by what it is known whether a finished run is the one that is wanted."""
         overrides = self.overrides(steps)
         recipe = read_recipe(self.variant.file, overrides).recipe
-        return {"fingerprint": recipe_fingerprint(recipe), "primary": self.bench.primary}
+        environ = {"environ": dict(self.variant.environ)} if self.variant.environ else {}
+        return {"fingerprint": recipe_fingerprint(recipe), "primary": self.bench.primary, **environ}
 
     def is_finished(self, steps: Sequence[str]) -> bool:
         """Trained, measured and costed, as these settings want it."""

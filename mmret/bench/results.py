@@ -82,6 +82,7 @@ def _entry(job: Job) -> dict[str, Any]:
         "recipe": shown(job.variant.file),
         "overrides": list(job.variant.overrides),
         "share": job.variant.share,
+        "environ": plain(job.variant.environ),
         "data_differs": job.variant.data_differs,
         "sweep_of": job.variant.sweep_of,
         "settings": plain(job.variant.settings),

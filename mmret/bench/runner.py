@@ -47,8 +47,9 @@ def run_jobs(jobs: Sequence[Job], tell: Tell, quote: Tell, after: Callable[[], o
                 continue
             tell(f"{place}: {job.folder}")
             job.forget_failure()
-            run_process(["mmret", "run", str(job.variant.file), *job.overrides(steps)], job.log, quote)
-            run_process(["mmret.bench", "cost", str(job.folder), job.bench.primary], job.log, quote)
+            environ = job.variant.environ
+            run_process(["mmret", "run", str(job.variant.file), *job.overrides(steps)], job.log, quote, environ)
+            run_process(["mmret.bench", "cost", str(job.folder), job.bench.primary], job.log, quote, environ)
             job.finish(steps)
             ran.finished.append(job)
         except (ProcessFailed, ConfigError) as error:

@@ -18,7 +18,7 @@ def splits_of(targets: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """
     found: dict[tuple[str, str], list[str]] = {}
     for target in targets:
-        benchmark, splits = _open(target)
+        benchmark, splits = Benchmark.named(target)
         for split in splits:
             found[benchmark.spec.name, split] = list(benchmark.spec.metrics)
     return found
@@ -71,23 +71,3 @@ def validation_keys(bench: Bench) -> list[str]:
             raise ConfigError(f"evaluation.validation: {benchmark}/{split} has no {metric}; {nearest(metric, metrics)}")
         keys.append(metric_key(benchmark, split, metric))
     return keys
-
-
-def _open(target: str) -> tuple[Benchmark, list[str]]:
-    """As `Benchmark.load_target`, from the spec alone: the data need not be here."""
-    try:
-        benchmark = Benchmark.load(target)
-    except ConfigError:
-        stem, _, split = target.rpartition("/")
-        try:
-            benchmark = Benchmark.load(stem)
-        except ConfigError:
-            pass
-        else:
-            if split in benchmark.spec.splits:
-                return benchmark, [split]
-            raise ConfigError(
-                f"{benchmark.file}: no split {split!r}; {nearest(split, benchmark.spec.splits)}"
-            ) from None
-        raise
-    return benchmark, list(benchmark.spec.splits)

@@ -64,11 +64,11 @@ def _measured(bench: Bench, variant: ResolvedVariant, tell: Callable[[str], None
     stages = variant.recipe.stages
     short = overrides_for(variant.recipe, [min(TRIAL_STEPS, stage.steps) for stage in stages])
     own = [f"name={bench.name}-trial", f"out={folder}", "evaluation.benchmarks=[]", f"seed={bench.seeds[0]}"]
-    run_process(["mmret", "run", str(variant.file), *variant.overrides, *short, *own], log, tell)
+    run_process(["mmret", "run", str(variant.file), *variant.overrides, *short, *own], log, tell, variant.environ)
     if bench.budget.kind == "seconds":
         costs = [_seconds_of_step(folder / stage.name, stage.data.batch_size) for stage in stages]
     else:
-        run_process(["mmret.bench", "flops", str(folder)], log, tell)
+        run_process(["mmret.bench", "flops", str(folder)], log, tell, variant.environ)
         costs = [float(value) for value in json.loads((folder / "flops.json").read_text())["per_step"]]
     record = {"key": _key(variant), "unit": bench.budget.kind, "cost_of_step": costs}
     part = file.with_name(f"{STEPS_FILE}.part")

@@ -28,8 +28,10 @@ class ResolvedVariant:
     """Bench's, variant's, sweep's and the evaluation's, in this order."""
     loaded: LoadedRecipe
     share: float = 1.0
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What its processes get beside this one's."""
     data_differs: bool = False
-    """It trains on other sources than the rest, or its overrides change them."""
+    """It trains on other sources than the rest, its overrides change them, or its `environ` says where they lie."""
     sweep_of: str | None = None
     """Of a sweep: the variant that it is a setting of."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +71,7 @@ def resolve_variants(
     told = []
     for one in found:
         own = bench.variants[one.sweep_of or one.name].overrides
-        differs = sources_of(one.recipe) != usual or any(_changes_data(text) for text in own)
+        differs = sources_of(one.recipe) != usual or any(_changes_data(text) for text in own) or bool(one.environ)
         told.append(ResolvedVariant(**{**vars(one), "data_differs": differs}))
     return [one for one in told if not only or (one.sweep_of or one.name) in only]
 
@@ -103,6 +105,7 @@ def _resolve(loaded: LoadedBench, name: str, variant: Variant, setting: Mapping[
         tuple(overrides),
         read_recipe(file, overrides),
         variant.share,
+        variant.environ,
         sweep_of=name if setting else None,
         settings=dict(setting),
     )

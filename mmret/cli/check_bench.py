@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -33,7 +36,8 @@ def check_bench(file: str, overrides: list[str], as_json: bool) -> int:
     for variant in variants:
         results = [estimate(variant.loaded, index) for index in range(len(variant.recipe.stages))]
         problems += [problem for _, found in results for problem in found]
-        missing |= dict.fromkeys(take_inventory(variant.recipe).missing)
+        with _within(variant.environ):
+            missing |= dict.fromkeys(take_inventory(variant.recipe).missing)
         needs.append(_needs(variant, [cost for cost, _ in results], planned_steps(bench, variant)))
     if as_json:
         told = {"bench": bench.name, "size": bench.size, "seeds": bench.seeds, "primary": primary}
@@ -45,8 +49,10 @@ def check_bench(file: str, overrides: list[str], as_json: bool) -> int:
         say(f"judged by {primary}; into {bench.out}")
         _print(needs)
         say(FORMULA, "dim")
-        for line in missing:
-            say(f"missing on this machine: {line}", "yellow")
+        if missing:
+            say("\nmissing on this machine:", "yellow")
+        for line in _folded(missing):
+            say(f"  {line}", "yellow")
     if problems:
         raise RecipeError(problems)
     return 0
@@ -67,9 +73,11 @@ def _needs(variant: ResolvedVariant, costs: list[StageCost], steps: list[int] | 
         "nodes": trainer.num_nodes,
         "memory_bytes": max((memory.total for memory in memories), default=None),
         "memory_complete": complete,
+        "memory_without": "; ".join(dict.fromkeys(memory.why for memory in memories if memory.why)) or None,
         "steps": None if steps is None else {stage.name: number for stage, number in zip(stages, steps)},
         "samples": None if steps is None else sum(n * stage.data.batch_size for stage, n in zip(stages, steps)),
         "data_differs": variant.data_differs,
+        "environ": dict(variant.environ),
         "unknown": "; ".join(dict.fromkeys(cost.unknown for cost in costs if cost.unknown)) or None,
     }
 
@@ -88,9 +96,38 @@ def _print(needs: list[dict[str, Any]]) -> None:
         row += ["by a trial" if steps is None else f"{sum(steps.values()):,}", _count(need["samples"])]
         table.add_row(*map(Text, [*row, "other" if need["data_differs"] else "same"]))
     console.print(table)
-    for need in needs:
-        if need["unknown"]:
-            say(f"{need['name']}: {need['unknown']}", "yellow")
+    for said, names in _grouped(needs, "unknown").items():
+        say(f"{names}: {said}", "yellow")
+    for said, names in _grouped(needs, "memory_without").items():
+        say(f"{names}: > leaves out the activations of a stage ({said})", "yellow")
+
+
+def _grouped(needs: list[dict[str, Any]], key: str) -> dict[str, str]:
+    """What is said under `key` -> the variants that it is said of: a bench's often lack the same file."""
+    said = dict.fromkeys(need[key] for need in needs if need[key])
+    names = {text: [need["name"] for need in needs if need[key] == text] for text in said}
+    return {text: ", ".join(own) if len(own) < len(needs) or len(own) == 1 else "all" for text, own in names.items()}
+
+
+def _folded(missing: Collection[str]) -> list[str]:
+    """One line for each collection, with all its files."""
+    files: dict[str, list[str]] = {}
+    for line in missing:
+        name, _, file = line.partition(": ")
+        files.setdefault(name if name.startswith(("data ", "benchmark ")) else line, []).append(file)
+    return [f"{name}: {', '.join(found)}" if name not in missing else name for name, found in files.items()]
+
+
+@contextmanager
+def _within(environ: Mapping[str, str]) -> Iterator[None]:
+    """Data specs are read as a variant's processes read them."""
+    before = {name: os.environ.get(name) for name in environ}
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _size(number: float) -> str:

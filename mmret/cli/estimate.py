@@ -12,10 +12,12 @@ from mmret.cli.inventory import missing_tokenizers, missing_weights
 from mmret.cli.trace import bytes_kept
 from mmret.errors import ConfigError
 from mmret.models import MODELS, Retriever
+from mmret.models.backbones.text import TINY
 from mmret.models.depth import blocks
 from mmret.objectives import OBJECTIVES
 from mmret.recipe import LoadedRecipe, Problem, Recipe, Stage, stage_model_config
 from mmret.training.optim import lr_scale_of, scale_of, scale_of_parameters
+from mmret.types import Processor
 
 FORMULA = (
     "memory of one rank, an estimate: weights 4 bytes a parameter (+2 with mixed precision: the half copy of a pass); "
@@ -165,6 +167,20 @@ def _pattern_problems(loaded: LoadedRecipe, index: int, names: list[str], stage:
     return []
 
 
+def _processor(name: str, config: Any) -> Processor:
+    """The model's; of a tokenizer that is not here, the built-in one takes the place."""
+    with torch.device("meta"):
+        try:
+            processor = MODELS[name](config).processor
+            getattr(processor, "tokenizer", None)  # some are read when they are first asked for
+            return processor
+        except ConfigError as error:
+            if not str(error).startswith("model.tokenizer:"):
+                raise
+            # Traced rows are as long as they may be, so that the vocabulary does not count.
+            return MODELS[name](replace(config, tokenizer=TINY)).processor
+
+
 def _by_module(parameters: dict[str, nn.Parameter]) -> list[Count]:
     counts: dict[str, Count] = {}
     for name, parameter in parameters.items():
@@ -214,9 +230,7 @@ def _add_activations(memory: Memory, recipe: Recipe, stage: Stage, module: nn.Mo
         memory.why = "grad_cache.tokens_per_chunk bounds them"
         return
     try:
-        config = stage_model_config(recipe, stage)
-        with torch.device("meta"):
-            processor = MODELS[recipe.model.name](config).processor
+        processor = _processor(recipe.model.name, stage_model_config(recipe, stage))
         per_query, per_document = bytes_kept(module["model"], processor, recipe.trainer.precision)
     except Exception as error:  # a tokenizer that is not here, an operation that needs real numbers: no estimate
         memory.why = f"not traced: {' '.join(str(error).split())[:160]}"

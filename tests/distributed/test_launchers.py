@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.builders import build_toy_source
 
-pytestmark = [pytest.mark.dist, pytest.mark.slow]
+pytestmark = pytest.mark.dist
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

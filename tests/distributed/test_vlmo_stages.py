@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mmret.data import Sample, write_shards
 from tests.unit.models.toys import picture
 
-pytestmark = [pytest.mark.dist, pytest.mark.slow]
+pytestmark = pytest.mark.dist
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

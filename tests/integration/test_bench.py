@@ -1,11 +1,17 @@
-"""`mmret bench` with its processes: a budget in FLOPs, a variant that cannot run, costs and values of queries."""
+"""`mmret bench` with its processes: a budget in FLOPs, a variant that cannot run, costs, a kill in the middle."""
 
 import csv
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
+from mmret.bench import __main__ as steps
 from mmret.cli import main
 
 BENCH = """
@@ -20,7 +26,6 @@ primary: toy/shapes/heldout/recall@1
 """
 
 
-@pytest.mark.slow
 def test_a_bench_spends_its_budget_and_tells_cost_and_quality(toy_recipe, toy_source, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "bench"
@@ -55,3 +60,67 @@ def test_a_bench_spends_its_budget_and_tells_cost_and_quality(toy_recipe, toy_so
 
     assert main(["bench", str(file), "--only", "small"]) == 0
     assert "finished before, skipped" in capsys.readouterr().err
+
+
+TWO = """
+name: toy
+out: {out}
+budget: {{steps: 60}}
+variants:
+  first: {{recipe: toy.yaml, overrides: [~stages.mapping]}}
+  second: {{recipe: toy.yaml}}
+evaluation: {{benchmarks: [{benchmark}]}}
+primary: toy/shapes/heldout/recall@1
+"""
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A bench's steps without a Python of their own, which takes most of their time here."""
+
+    def step(arguments, log, tell, environ):
+        if arguments[0] == "mmret":
+            assert main(arguments[1:]) == 0
+        else:
+            steps.main(*arguments[1:])
+
+    monkeypatch.setattr("mmret.bench.runner.run_process", step)
+
+
+def test_killed_while_a_variant_trains_it_goes_on_there(toy_recipe, toy_source, tmp_path, capsys, in_this_process):
+    out, file = tmp_path / "bench", tmp_path / "bench.yaml"
+    file.write_text(TWO.format(out=out, benchmark=toy_source.parent / "benchmark.yaml"))
+    first, second = (out / name / "seed-0" for name in ("first", "second"))
+    assert main(["bench", str(file), "--only", "first"]) == 0
+    done = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
+
+    command = [sys.executable, "-m", "mmret", "bench", str(file), "--json"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    bench = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    deadline = time.monotonic() + 240
+    while not (checkpoints := sorted((second / "joint").glob("checkpoints/*.ckpt"))):
+        assert bench.poll() is None and time.monotonic() < deadline, "no checkpoint of the second variant in time"
+        time.sleep(0.02)
+    bench.send_signal(signal.SIGKILL)
+    bench.wait()
+    assert not (second / "joint" / "stage.json").exists() and checkpoints
+    assert _statuses(out) == {"first": "finished", "second": "missing"}
+    mapping = (second / "mapping" / "stage.json").stat().st_mtime_ns
+
+    capsys.readouterr()
+    assert main(["bench", str(file)]) == 0
+    told = capsys.readouterr()
+    assert "[1/2] first seed 0: finished before, skipped" in told.err
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == done
+    assert (second / "mapping" / "stage.json").stat().st_mtime_ns == mapping  # nor was its finished stage
+    assert "stage joint: goes on at step" in told.err
+    assert _statuses(out) == {"first": "finished", "second": "finished"}
+    assert all(entry["cost"]["trainable"] > 0 for entry in _entries(out))
+
+
+def _entries(out):
+    return json.loads((out / "results.json").read_text())["variants"]
+
+
+def _statuses(out):
+    return {entry["name"]: entry["status"] for entry in _entries(out)}

@@ -157,7 +157,6 @@ def calls(tmp_path):
     return (tmp_path / "calls").read_text().splitlines()
 
 
-@pytest.mark.slow
 @pytest.mark.dist
 def test_two_ranks_of_which_one_was_signalled_stop_together_and_go_on_to_the_same_weights(tasks, toy_recipe, tmp_path):
     both = (toy_recipe, *LONG, "trainer.devices=2")
@@ -176,7 +175,6 @@ def test_two_ranks_of_which_one_was_signalled_stop_together_and_go_on_to_the_sam
     assert_same(calm, stopped)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the signal mask of a process in /proc")
 def test_a_signal_during_imports_requeues_before_anything_is_learnt(tasks, toy_recipe, tmp_path):
     one = tasks(1, toy_recipe)
@@ -188,7 +186,6 @@ def test_a_signal_during_imports_requeues_before_anything_is_learnt(tasks, toy_r
     assert not (tmp_path / "run/mapping/checkpoints").exists()
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_leaves_without_requeue(tasks, toy_recipe, tmp_path):
     one = tasks(1, toy_recipe, *LONG)
     one.until(lambda: list((tmp_path / "run/joint").glob("checkpoints/*.ckpt")))

@@ -83,7 +83,6 @@ def test_stopped_between_steps_it_ends_as_if_nothing_had_happened(run, tmp_path,
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-@pytest.mark.slow
 def test_a_tiny_model_learns_the_toy_task(run):
     sizes = [f"stages.{stage}.data.batch_size=32" for stage in ("whole", "adapters")]
     folder = run("stages.whole.steps=200", *sizes, "trainer.accumulate=1", "trainer.checkpoint_every=1000")

@@ -20,6 +20,8 @@ from mmret.evaluation.plots import FAINT, INK, SERIES, STYLE, inline
 _COLOURS = [*SERIES, INK]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">"]
 _DASHES: list[Any] = ["-", (0, (5, 2)), (0, (2, 2)), (0, (6, 2, 1, 2)), (0, (1, 1))]
+_LEGEND_ROW = 0.19
+"""Inches."""
 _WIDE = 20
 """Times the smallest value: from there on an axis is logarithmic."""
 
@@ -105,7 +107,7 @@ def lines(
         if wide:
             _scale_x(axes, [x for line in series for x, _ in line.points])
         elif whole:
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         _finish(figure, axes, x_label, y_label)
         return inline(figure, name)
@@ -204,4 +206,7 @@ def _finish(figure: Figure, axes: Axes, x_label: str, y_label: str) -> None:
     labels = axes.get_legend_handles_labels()[1]
     if labels:
         columns = 3 if max(map(len, labels)) < 18 else 2
+        rows = math.ceil(len(labels) / columns)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + _LEGEND_ROW * max(rows - 2, 0))  # or many variants leave no room to plot
         figure.legend(loc="outside lower center", ncols=columns, fontsize=9)

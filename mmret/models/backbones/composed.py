@@ -82,4 +82,10 @@ class ComposedModel(nn.Module):
 
     def gradient_checkpointing_enable(self, settings: dict[str, Any]) -> None:
         """In the language model, the largest part."""
-        self.language.gradient_checkpointing_enable(settings)  # pyright: ignore[reportCallIssue]
+        recompute_activations(self.language, settings)
+
+
+def recompute_activations(model: nn.Module, settings: dict[str, Any]) -> None:
+    """Let a transformers model's blocks keep none; the method's name changed with version 5.23."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)(settings)  # pyright: ignore[reportCallIssue]

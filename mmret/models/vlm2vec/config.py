@@ -36,9 +36,15 @@ class VLM2VecConfig:
     pictures_first: bool = True
     """Pictures stand before instruction and text, as published; false: behind them, where a causal model reads them in
     the light of the question and a picture's last patch is what is pooled. Placeholders in the data go before this."""
+    use_instructions: bool = True
+    """Off: contents are read without their instruction (an ablation). One that stands inside the text, as in MMEB's
+    published strings, stays: pack the data without (`mmret data build mmeb --instructions none`)."""
     max_length: int | None = None
     """Most tokens of a row; text beyond it is cut off, pictures never (nor text before them: `pictures_first: false`).
     null: no limit."""
+    end_token: str | None = None
+    """A token of the vocabulary that ends every row, so that it is what is pooled, as <|endoftext|> in Qwen3 Embedding;
+    also behind a text cut to `max_length`, which counts it. null: none, as published VLM2Vec models."""
     dim: int | None = None
     """Use the first so many numbers of each embedding, unit length again: for models trained with `matryoshka`, mostly
     at load (`mmret.load(folder, dim=256)`); null: all."""
@@ -76,3 +82,5 @@ class VLM2VecConfig:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"model.{key} must be >= 1, got {value}")
+        if self.end_token and self.max_length == 1:
+            raise ConfigError("model.max_length: 1 has room for the end token alone (model.end_token)")

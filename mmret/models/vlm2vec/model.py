@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmret.errors import ConfigError
-from mmret.models.backbones.composed import ComposedModel
+from mmret.models.backbones.composed import ComposedModel, recompute_activations
 from mmret.models.backbones.tokenizer import TextTokenizer
 from mmret.models.backbones.vlm import VLMSpec, build_vlm, load_vlm, vlm_spec
 from mmret.models.retriever import Retriever
@@ -56,6 +56,8 @@ class VLM2Vec(Retriever):
             config.max_length,
             config.num_frames,
             config.pictures_first,
+            config.use_instructions,
+            config.end_token,
         )
 
     def _build(self, config: VLM2VecConfig, spec: VLMSpec) -> None:
@@ -75,7 +77,7 @@ class VLM2Vec(Retriever):
             )
         self.vlm = build_vlm(spec, getattr(torch, config.dtype), config.attention)
         if config.gradient_checkpointing:
-            self.vlm.gradient_checkpointing_enable({"use_reentrant": False})  # pyright: ignore[reportCallIssue]
+            recompute_activations(self.vlm, {"use_reentrant": False})
 
     @classmethod
     def from_config(cls, config: VLM2VecConfig) -> VLM2Vec:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -32,6 +33,11 @@ class VLM2VecProcessor:
         max_length: most tokens of a row; None: no limit.
         num_frames: most frames of a video, spread evenly; None: all.
         pictures_first: where pictures stand whose text does not say it: before it, or behind it.
+        use_instructions: read them; else a content is its text and pictures alone.
+        end_token: what stands behind every row; None: nothing.
+
+    Raises:
+        ConfigError: the tokenizer lacks the backbone's placeholder, or the end token that is asked for.
     """
 
     def __init__(
@@ -42,9 +48,16 @@ class VLM2VecProcessor:
         max_length: int | None = None,
         num_frames: int | None = None,
         pictures_first: bool = True,
+        use_instructions: bool = True,
+        end_token: str | None = None,
     ) -> None:
         self.family, self.tokenizer, self.padding, self.max_length = family, tokenizer, padding, max_length
         self.num_frames, self.pictures_first = num_frames, pictures_first
+        self.use_instructions = use_instructions
+        end = None if end_token is None else tokenizer.id_of(end_token)
+        if end_token is not None and end is None:
+            raise ConfigError(f"model.end_token: '{end_token}' is not in the tokenizer's vocabulary")
+        self.end = [] if end is None else [end]
         self.pad_id = tokenizer.id_of(tokenizer.special["pad"]) or 0
         token = family.TOKEN or family.PLACEHOLDER
         self.image_id = tokenizer.id_of(token)
@@ -61,7 +74,8 @@ class VLM2VecProcessor:
             SampleError: a picture does not decode, placeholders and pictures do not match, or a row is empty.
         """
         places = self.family.PLACEHOLDER, self.family.VIDEO_PLACEHOLDER
-        prompts = [compose(content, *places, self.pictures_first) for content in contents]
+        asked = contents if self.use_instructions else [replace(content, instruction=None) for content in contents]
+        prompts = [compose(content, *places, self.pictures_first) for content in asked]
         known = self._known(contents)
         if known is not None:
             return self._joined(prompts, known)
@@ -150,13 +164,15 @@ class VLM2VecProcessor:
             kind = next((video for video in places if self._is_place(number, video)), None)
             ids.extend([number] if kind is None else [number] * next(places[kind]))
         whole = bool(images) and not (family.CUTS_PICTURE_ROWS and self.pictures_first)
-        if self.max_length is not None and len(ids) > self.max_length and not whole:
-            if any(self._is_place(number, video) for number in ids[self.max_length :] for video in places):
+        room = None if self.max_length is None or whole else self.max_length - len(self.end)
+        if room is not None and len(ids) > room:
+            if any(self._is_place(number, video) for number in ids[room:] for video in places):
                 raise SampleError(
-                    f"max_length {self.max_length} would cut off a picture; this row has {len(ids)} tokens"
+                    f"max_length {self.max_length} would cut off a picture; "
+                    f"this row has {len(ids) + len(self.end)} tokens"
                 )
-            ids = ids[: self.max_length]
-        return ids
+            ids = ids[:room]
+        return [*ids, *self.end]
 
     def _is_place(self, number: int, video: bool) -> bool:
         """This id stands for features of a video, or of a picture."""

@@ -1,5 +1,6 @@
 """What a bench file may say, and what it is refused for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from mmret.bench import read_bench, resolve_variants
 from mmret.bench.read import is_bench
 from mmret.bench.target import primary_key, validation_keys
 from mmret.errors import ConfigError
+from mmret.recipe.resolved import plain
 from mmret.recipe.shipped import names
 from tests.unit.bench.builders import write_bench
 
@@ -121,6 +123,19 @@ def test_every_shipped_bench_resolves_in_both_sizes(name, size):
     assert primary_key(loaded.bench, variants[0].recipe.evaluation.benchmarks)
     if size == "tiny":
         assert loaded.bench.name == f"{name}-tiny", "each size has a folder of its own"
+
+
+@pytest.mark.parametrize("size", ["full", "tiny"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_two_variants_of_a_shipped_bench_are_the_same_run(name, size):
+    runs = {}
+    for variant in resolve_variants(read_bench(SHIPPED[name], [f"size={size}"])):
+        stages = plain(variant.recipe.stages)
+        for stage in stages:
+            stage["data"]["block_size"] = stage["data"]["block_size"] or stage["data"]["batch_size"]  # what null means
+        key = json.dumps([plain(variant.recipe.model), stages, variant.share, dict(variant.environ)], default=str)
+        runs.setdefault(key, []).append(variant.name)
+    assert [names for names in runs.values() if len(names) > 1] == []
 
 
 def test_the_studies_are_shipped_and_told_from_recipes():

@@ -1,6 +1,12 @@
 """Jobs one after the other: failures, restarts, what results.json says. The processes are played by a function."""
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +36,7 @@ def grid(tmp_path, monkeypatch):
             self.loaded = read_bench(write_bench(tmp_path, **changes))
             self.jobs = plan_jobs(self.loaded.bench, resolve_variants(self.loaded, settings_of(sweep)))
 
-        def process(self, arguments, log, tell):
+        def process(self, arguments, log, tell, environ):
             if arguments[:2] != ["mmret", "run"]:
                 return
             settings = dict(text.split("=", 1) for text in arguments[3:] if "=" in text)
@@ -121,6 +127,56 @@ def test_a_sweep_runs_every_setting_and_compares_the_picked_ones_alone(grid):
 
 def test_a_process_that_fails_says_how_it_ended_and_what_it_said_last(tmp_path):
     with pytest.raises(ProcessFailed, match="exit code 1: ") as caught:
-        run_process(["no_such_module_here"], tmp_path / "log", lambda _: None)
+        run_process(["no_such_module_here"], tmp_path / "log", lambda _: None, {})
     assert "No module named no_such_module_here" in str(caught.value)
     assert "No module named" in (tmp_path / "log").read_text()
+
+
+def test_a_variant_s_environ_reaches_its_processes_and_counts_as_other_data_and_as_another_setting(grid, monkeypatch):
+    variants = "{a: {recipe: toy.yaml}, b: {recipe: toy.yaml, environ: {MMRET_MMEB: /plain}}}"
+    grid.read(variants=variants)
+    assert [job.variant.data_differs for job in grid.jobs[:2]] == [False, True]
+    seen = []
+    played = grid.process
+    monkeypatch.setattr("mmret.bench.runner.run_process", lambda *args: (seen.append(args[3]), played(*args)))
+    grid.run()
+    assert seen[:4] == [{}, {}, {"MMRET_MMEB": "/plain"}, {"MMRET_MMEB": "/plain"}]  # a run and its cost
+    assert [entry["environ"] for entry in grid.results()["variants"][:2]] == [{}, {"MMRET_MMEB": "/plain"}]
+    grid.read(variants=variants.replace("/plain", "/elsewhere"))
+    assert [job.is_finished([]) for job in grid.jobs[:2]] == [True, False]
+
+
+def test_a_process_has_the_environ_beside_the_bench_s_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMRET_OURS", "1")
+    said = []
+    code = "import os; print(os.environ['MMRET_OURS'], os.environ['MMRET_THEIRS'])"
+    run_process(["timeit", "-n1", "-r1", code], tmp_path / "log", said.append, {"MMRET_THEIRS": "2"})
+    assert said[0] == "1 2"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wants Linux's prctl")
+def test_a_killed_bench_leaves_no_run_behind(tmp_path):
+    log = tmp_path / "log"
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    run = (["timeit", "-n1", "-r1", code], log, lambda _: None, {})
+    bench = multiprocessing.get_context("fork").Process(target=run_process, args=run)
+    bench.start()
+
+    def wait_for(what):
+        deadline = time.monotonic() + 30
+        while not what():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+    child = int(log.read_text())
+    assert bench.pid is not None
+    os.kill(bench.pid, signal.SIGKILL)
+    bench.join()
+    wait_for(lambda: not _runs(child))
+
+
+def _runs(pid):
+    """False too for one that nobody has asked the exit code of."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -112,17 +112,66 @@ def test_sizes_that_do_not_fit_are_a_problem_at_their_key(checked):
 def test_what_is_not_here_is_told_and_is_no_error(checked, tmp_path):
     (tmp_path / "toy" / "train-000000.tar").unlink()
     (tmp_path / "toy" / "passages.arrow").unlink()
-    code, answer, _ = checked("model.text=google-bert/bert-base-uncased", "stages[0].init_from=runs/none")
+    (tmp_path / "toy" / "heldout.manifest.json").unlink()
+    code, answer, _ = checked(
+        "model.text=google-bert/bert-base-uncased",
+        "stages[0].init_from=runs/none",
+        "evaluation.benchmarks=[toy/benchmark.yaml/heldout]",
+    )
     assert code == 0
     assert answer["missing"] == [
         "data toy/toy.yaml: 1 of 1 shards, the first toy/train-000000.tar",
         "data toy/toy.yaml: toy/passages.arrow (table)",
         "stage mapping: init_from runs/none: no such folder",
         "weights model.text: 'google-bert/bert-base-uncased' is not here; a run would fetch it from the model hub",
+        "benchmark toy/benchmark.yaml/heldout: toy/heldout.manifest.json (manifest)",
+        "benchmark toy/benchmark.yaml/heldout: toy/passages.arrow (table)",
     ]
     stage = answer["stages"][0]
     assert stage["parameters"] > 100e6  # BERT-base's size is known without its files
-    assert stage["memory"]["activations"] is None and "not traced" in stage["memory"]["why"]
+    assert stage["memory"]["activations"] > 0  # nor does it take the vocabulary
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{name: preflmr, text: tiny, vision: tiny, dim: 16, prefix_tokens: 4, query_tokens: 24, document_tokens: 48}",
+        "{name: vlmo, size: tiny, image_px: 32, patch_px: 8, max_text_tokens: 20, vl_layers: 0, contrastive: main}",
+    ],
+)
+def test_activations_are_the_same_with_a_tokenizer_that_is_not_here(checked, model):
+    kept = []
+    for tokenizer in ("tiny", "google-bert/bert-base-uncased"):
+        code, answer, err = checked(
+            f"model={model}",
+            f"model.tokenizer={tokenizer}",
+            "model.vocabulary=30522" if "vlmo" in model else "model.dim=16",
+            "stages[0].lr_scale={.*: 1}",
+        )
+        assert code == 0, err
+        kept.append(answer["stages"][0]["memory"]["activations"])
+    assert kept[0] == kept[1] > 0
+
+
+def test_a_tag_that_a_library_does_not_have_is_a_problem_at_its_key(checked):
+    code, _, err = checked("model.vision=timm:test_vit.r160_in2k")
+    assert code == 2
+    assert err.startswith("override model.vision=timm:test_vit.r160_in2k  model.vision  model.vision: timm has no weig")
+    assert "it has r160_in1k." in err and "Did you mean timm:test_vit.r160_in1k?" in err
+    code, _, err = checked("model.vision=open_clip:ViT-bigG-14/laion2b")
+    assert code == 2 and "one of the tags laion2b_s39b_b160k, metaclip_fullcc; got 'laion2b'" in err
+
+
+def test_parts_of_a_composed_backbone_and_weight_paths_are_looked_for(checked):
+    parts = "{vision: open_clip:ViT-bigG-14/weights/none.pt, language: nobody/unheard-of}"
+    code, answer, _ = checked(
+        "model={name: vlm2vec, backbone: composed, composed: " + parts + "}", "stages[0].lr_scale={.*: 1}"
+    )
+    assert code == 0
+    assert answer["missing"] == [
+        "weights model.composed.vision: 'weights/none.pt' is not here; a run would fetch it from the model hub",
+        "weights model.composed.language: 'nobody/unheard-of' is not here; a run would fetch it from the model hub",
+    ]
 
 
 def test_an_unknown_size_is_told_and_is_no_error(checked):

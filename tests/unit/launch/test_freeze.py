@@ -67,7 +67,6 @@ def test_the_commit_says_whether_files_were_changed_since(package):
     assert commit_of(package) == f"{commit} + changes"
 
 
-@pytest.mark.slow
 def test_the_frozen_code_is_what_runs_even_in_the_checkout(tmp_path):
     frozen = freeze(tmp_path, {}, []).folder
     version = frozen / "code/mmret/__init__.py"

@@ -235,7 +235,6 @@ def test_the_report_counts_what_went(tmp_path, spec):
     assert report["filters"][0]["quantiles"] == [1, 1, 2, 5, 5]
 
 
-@pytest.mark.slow
 def test_several_processes_measure_the_same(tmp_path, spec):
     (tmp_path / "words.txt").write_text("tree\nsea\n")
     filters = [*FILTERED[:2], {"language": {"keep": ["en"], "among": ["en", "de"]}}, {"duplicate_texts": {}}]

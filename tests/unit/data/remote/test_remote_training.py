@@ -48,7 +48,6 @@ def test_the_batches_are_those_from_disk(server, tmp_path, remote, workers, meth
     assert remote == "ranges" or sorted(tars) == sorted(set(tars))
 
 
-@pytest.mark.slow
 def test_workers_that_are_spawned_read_the_same(server, tmp_path):
     local, spec = local_and_remote(server, tmp_path)
     data = module({spec: 1}, documents_per_query=3, num_workers=1)

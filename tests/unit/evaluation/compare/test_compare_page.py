@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from mmret.evaluation.compare import Comparison, read_variants, write_comparison
-from mmret.evaluation.compare.chart import Point, radar, scatter
+from mmret.evaluation.compare.chart import Line, Point, lines, radar, scatter
 from mmret.evaluation.compare.duel import duels
 from mmret.evaluation.compare.radar import task_chart
 from mmret.evaluation.compare.screen import show_comparison
@@ -182,3 +182,19 @@ def test_a_gallery_without_rankings_of_both_is_left_out_with_a_warning(two_runs,
     comparison = Comparison(*read_variants([first, second]))
     assert duels(comparison, *comparison.finished) == {}
     assert "no rankings of both variants" in caplog.text
+
+
+def test_a_legend_of_many_variants_leaves_the_plot_its_height():
+    def plotted(count):
+        points = [Point(f"variant_{n}", n, n + 1.0, 1.0 + n % 7) for n in range(count)]
+        svg = scatter(points, ["variant_0"], name="many", x_label="cost", y_label="emoji/unseen_style Recall@10")
+        inside = re.search(r'<clipPath .*?<rect [^>]*height="(\S+)"', svg, re.DOTALL)
+        assert inside is not None
+        return float(inside[1])
+
+    assert plotted(16) > 0.9 * plotted(3)
+
+
+def test_a_curve_of_one_point_has_one_tick():
+    svg = lines([Line("a", 0, [(9, 2.5)])], name="one", x_label="step", y_label="loss", whole=True)
+    assert len(re.findall(r"<text [^>]*>9</text>", svg)) == 1

@@ -76,6 +76,20 @@ def test_a_picture_that_is_not_cached_is_read(tmp_path):
     assert torch.allclose(vectors(model), live, atol=1e-6)
 
 
+def test_the_end_token_is_what_is_pooled(tmp_path):
+    model = build(end_token="[SEP]")
+    inputs = model.processor(CONTENTS, "query")
+    ids, mask = inputs.dense["input_ids"], inputs.dense["attention_mask"]
+    with torch.no_grad():
+        states = model.hidden(ids, mask, inputs)
+    places = (ids == model.processor.tokenizer.id_of("[SEP]")).nonzero()
+    assert places[:, 0].tolist() == [0, 1, 2]
+    wanted = torch.nn.functional.normalize(states[places[:, 0], places[:, 1]], dim=-1)
+    assert torch.allclose(vectors(model), wanted, atol=1e-6)
+    model.save(tmp_path)
+    assert torch.equal(vectors(mmret.load(tmp_path).eval()), vectors(model))
+
+
 def test_the_connector_alone_can_train():
     model = build()
     for name, parameter in model.named_parameters():

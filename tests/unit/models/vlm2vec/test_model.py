@@ -160,6 +160,7 @@ def test_skeleton_counts_parameters_without_memory():
     [
         ({"positions": "rope"}, "model.positions: 'rope'; want one of text_1d, mrope"),
         ({"max_length": 0}, "model.max_length must be >= 1, got 0"),
+        ({"max_length": 1, "end_token": "[SEP]"}, "model.max_length: 1 has room for the end token alone"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

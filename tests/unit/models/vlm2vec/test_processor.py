@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmret.errors import SampleError
+from mmret.errors import ConfigError, SampleError
 from mmret.models import VLM2Vec, VLM2VecConfig
 from mmret.models.backbones.vlm import tiny_tokenizer, vlm_spec
 from mmret.models.backbones.vlm_family import Film
@@ -112,6 +112,24 @@ def test_text_is_cut_at_max_length_but_a_picture_never():
         processor([Content(images=(picture(1, (112, 112)),))], "query")
 
 
+def test_an_end_token_stands_behind_every_row_cut_or_not_and_counts_for_max_length():
+    family = vlm_spec("tiny:qwen2_vl").family()
+    tokenizer = tiny_tokenizer("qwen2_vl")
+    processor = VLM2VecProcessor(family, tokenizer, "right", 6, pictures_first=False, end_token="[SEP]")
+    plain = VLM2VecProcessor(family, tokenizer, "right", None, pictures_first=False)
+    contents = [Content("a b c d e f g h i"), Content("a b"), Content("a b", (picture(1, (56, 56)),))]
+    end = tokenizer.id_of("[SEP]")
+    for content, room in zip(contents, (5, 6, None)):
+        without = plain([content], "query").dense["input_ids"][0].tolist()
+        assert processor([content], "query").dense["input_ids"][0].tolist() == [*without[:room], end]
+
+
+def test_an_end_token_that_the_tokenizer_lacks_is_refused():
+    family, tokenizer = vlm_spec("tiny:qwen2_vl").family(), tiny_tokenizer("qwen2_vl")
+    with pytest.raises(ConfigError, match=r"model\.end_token: '<end>' is not in the tokenizer's vocabulary"):
+        VLM2VecProcessor(family, tokenizer, "right", end_token="<end>")
+
+
 def test_a_wrong_number_of_placeholders_in_a_ready_prompt_is_refused():
     with pytest.raises(SampleError, match=r"1 placeholders .* want 0"):
         processor_of("qwen2_vl").rows(["<|image_pad|> what"], [[]])
@@ -143,3 +161,17 @@ def test_processor_pickles_into_data_workers(processor):
     again = pickle.loads(pickle.dumps(processor))
     ours, theirs = processor(CONTENTS, "query"), again(CONTENTS, "query")
     assert torch.equal(ours.dense["input_ids"], theirs.dense["input_ids"])
+
+
+def test_without_instructions_a_row_is_its_text_and_pictures_alone():
+    family = vlm_spec("tiny:qwen2_vl").family()
+    read, ignored = (
+        VLM2VecProcessor(family, tiny_tokenizer("qwen2_vl"), "left", use_instructions=use) for use in (True, False)
+    )
+    shown = (picture(1, (56, 56)),)
+    asked, bare = (Content("which one", shown, instruction=text) for text in ("find a flag", None))
+    ids = {one: one([asked], "query").dense["input_ids"].tolist() for one in (read, ignored)}
+    assert ids[ignored] == read([bare], "query").dense["input_ids"].tolist() != ids[read]
+    assert ignored([Content(None, shown, instruction="find a flag")], "query").dense["input_ids"].shape[1] > 0
+    with pytest.raises(SampleError, match="nothing to encode"):
+        ignored([Content(instruction="find a flag")], "query")
