@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from hashlib import blake2b
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from mmret.content import NO_DOCUMENT, NO_POSITIVE, Content, Example, document_number, document_numbers
 from mmret.image import EncodedImage, EncodedVideo
+
+__all__ = [
+    "NO_DOCUMENT",
+    "NO_POSITIVE",
+    "Batch",
+    "Content",
+    "Embeddings",
+    "EncodedImage",
+    "EncodedVideo",
+    "Example",
+    "Inputs",
+    "Need",
+    "Processor",
+    "Role",
+    "TokenVocabulary",
+    "document_number",
+    "document_numbers",
+]
 
 Role = Literal["query", "document"]
 
@@ -31,37 +49,6 @@ class Need(Enum):
     """Each row must say which class is right."""
     MASKED_IMAGE = "masked_image"
     """The model must be a `MaskedImageEncoder`, and the batch say which patches it does not see."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """One side of a pair: what is asked, or what is searched. At least one of text, images, video."""
-
-    text: str | None = None
-    images: tuple[EncodedImage, ...] = ()
-    instruction: str | None = None
-    id: str | None = None
-    """Name of a document within its collection; equal ids are the same document."""
-    video: EncodedVideo | None = None
-
-    @property
-    def pictures(self) -> tuple[EncodedImage, ...]:
-        """All there is to see: the images, then the video's frames."""
-        return self.images if self.video is None else (*self.images, *self.video.frames)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training or evaluation row."""
-
-    key: str
-    """shard:key, for messages."""
-    source: str
-    query: Content
-    positives: tuple[Content, ...]
-    negatives: tuple[Content, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the row says: answers, topic, label."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +121,9 @@ class Batch:
     document_counts: Tensor | None = None
     """[B] int64: how many documents each query brings, 1 to `num_documents`, where rows differ; `document` then holds
     those alone, one query's after the other's. None: `num_documents` each."""
-    positive_ids: Sequence[Tensor] | None = None
-    """Per query the int64 numbers of all documents known to answer it, drawn or not."""
+    positive_ids: Tensor | None = None
+    """[B, P] int64 numbers of all documents known to answer each query, drawn or not; filled up with
+    NO_POSITIVE."""
     teacher_scores: Tensor | None = None
     """[B, num_documents] float32: what a teacher gave each query's own documents; NaN where it gave nothing."""
     masked_query: Inputs | None = None
@@ -187,7 +175,7 @@ class Batch:
             document=move(self.document),
             document_ids=move(self.document_ids),
             document_counts=move(self.document_counts),
-            positive_ids=None if self.positive_ids is None else [move(ids) for ids in self.positive_ids],
+            positive_ids=move(self.positive_ids),
             teacher_scores=move(self.teacher_scores),
             masked_query=move(self.masked_query),
             masked_image=move(self.masked_image),
@@ -204,15 +192,6 @@ class Batch:
             masked_image=None if self.masked_image is None else self.masked_image.pin_memory(),
             targets=None if self.targets is None else self.targets.pin_memory(),
         )
-
-
-NO_DOCUMENT = -2
-"""Number of an empty place; equal to no document's."""
-
-
-def document_number(source: str, id: str) -> int:
-    """A document's id as an int64 that is the same in every process (63 bits of a hash of collection and id)."""
-    return int.from_bytes(blake2b(f"{source}\0{id}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

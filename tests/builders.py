@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmret.data import Sample, write_shards, write_table
-from mmret.types import Inputs
+from mmret.types import NO_POSITIVE, Inputs
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 50), "blue": (40, 70, 220), "yellow": (235, 215, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -135,3 +138,9 @@ class ToyProcessor:
             colour = [sum(image.decode().resize((1, 1)).getpixel((0, 0))) for image in content.images[:1]] or [-1]
             rows.append([*text, *colour])
         return Inputs({"bytes": torch.tensor(rows)})
+
+
+def known_positives(rows: Sequence[Sequence[int]]) -> Tensor:
+    """`Batch.positive_ids` of lists of numbers."""
+    lists = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    return pad_sequence(lists, batch_first=True, padding_value=NO_POSITIVE)

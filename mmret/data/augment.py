@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from msgspec.structs import replace
 from PIL import Image, ImageEnhance, ImageOps
 
 from mmret.data.dice import Dice

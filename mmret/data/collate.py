@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from mmret.data.masking import mask_words
 from mmret.data.patch_dropping import drop_patches, patches_of
 from mmret.errors import ConfigError, SampleError
 from mmret.recipe.schema import ImageMaskingConfig, MaskingConfig
-from mmret.types import NO_DOCUMENT, Batch, Inputs, Processor
+from mmret.types import NO_DOCUMENT, NO_POSITIVE, Batch, Inputs, Processor
 
 
 def collate(
@@ -45,8 +47,6 @@ def collate(
     else:
         num_documents = ragged
     documents = [document for row in rows for document in row.documents]
-    numbers = [number for row in rows for number in _padded(row.document_numbers, num_documents, NO_DOCUMENT)]
-    positives = torch.tensor([number for row in rows for number in row.positive_numbers], dtype=torch.int64)
     query = processor([row.query for row in rows], "query")
     document = processor(documents, "document") if documents else None
     if dropped:
@@ -58,13 +58,15 @@ def collate(
         query=query,
         document=document,
         num_documents=num_documents,
-        document_ids=torch.tensor(numbers, dtype=torch.int64) if documents else None,
+        document_ids=_table([row.document_numbers for row in rows], NO_DOCUMENT, num_documents).view(-1)
+        if documents
+        else None,
         document_counts=torch.tensor(counts, dtype=torch.int64) if documents and ragged is not None else None,
-        positive_ids=positives.split([len(row.positive_numbers) for row in rows]) if documents else None,
+        positive_ids=_table([row.positive_numbers for row in rows], NO_POSITIVE) if documents else None,
         teacher_scores=_teacher_scores(rows, num_documents),
         targets=_targets(rows),
-        sources=tuple(row.source for row in rows),
-        keys=tuple(row.key for row in rows),
+        sources=tuple([row.source for row in rows]),
+        keys=tuple([row.key for row in rows]),
         masked_query=None if masking is None else _masked(rows, processor, masking, query, document, num_documents),
         masked_image=None if image_masking is None else _masked_image(rows, processor, image_masking, query, document),
     )
@@ -72,13 +74,20 @@ def collate(
 
 def _teacher_scores(rows: Sequence[Drawn], K: int) -> Tensor | None:
     """[B, K], NaN where a teacher gave nothing; None if it gave nothing at all."""
-    if all(row.scores is None for row in rows):
+    scores = [row.scores for row in rows]
+    if not any(scores):
         return None
-    return torch.tensor([_padded(row.scores or (), K, math.nan) for row in rows])
+    return _table([given or () for given in scores], math.nan, K)
 
 
-def _padded(values: Sequence[Any], size: int, filling: Any) -> list[Any]:
-    return [*values, *[filling] * (size - len(values))]
+def _table(rows: Sequence[Sequence[Any]], filling: Any, width: int | None = None) -> Tensor:
+    """[B, width] of rows of any length; width None: the longest row's."""
+    lengths = set(map(len, rows))
+    width = max(lengths) if width is None else width
+    if lengths != {width}:
+        rows = [[*row, *[filling] * (width - len(row))] for row in rows]
+    dtype = np.float32 if isinstance(filling, float) else np.int64
+    return torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype, len(rows) * width).reshape(len(rows), width))
 
 
 def _targets(rows: Sequence[Drawn]) -> Tensor | None:
@@ -98,8 +107,8 @@ def _targets(rows: Sequence[Drawn]) -> Tensor | None:
 
 def _alike(values: Sequence[int], rows: Sequence[Drawn], what: str) -> int:
     """The value that all rows have."""
-    other = next((at for at, value in enumerate(values) if value != values[0]), None)
-    if other is not None:
+    if values.count(values[0]) != len(values):
+        other = next(at for at, value in enumerate(values) if value != values[0])
         raise SampleError(
             f"rows of one batch differ in their {what}: {int(values[0])} in {rows[0].source} ({rows[0].key}), "
             f"{int(values[other])} in {rows[other].source} ({rows[other].key}); mix sources whose rows are alike, or "

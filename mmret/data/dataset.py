@@ -12,7 +12,8 @@ from mmret.data.augment import augment_row
 from mmret.data.collate import collate
 from mmret.data.draw import Drawn, draw
 from mmret.data.patch_dropping import patches_of
-from mmret.data.plan import Plan, Row
+from mmret.data.plain import PlainRows
+from mmret.data.plan import Plan, Row, Run
 from mmret.data.source import Source
 from mmret.errors import MMRetError, SampleError
 from mmret.recipe.schema import AugmentConfig, ImageMaskingConfig, MaskingConfig
@@ -68,6 +69,9 @@ class MixtureDataset(Dataset[Batch]):
         # A slot for each process that loads, in shared memory: no locks, and the training process sees the sum.
         self._bad_counts = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
         self._reads = dict.fromkeys(self.sources, 0)
+        self._plain = {
+            name: PlainRows(source, documents_per_query, seed, needs) for name, source in self.sources.items()
+        }
         self._bad: dict[str, set[int]] = {name: set() for name in self.sources}
 
     @property
@@ -82,7 +86,14 @@ class MixtureDataset(Dataset[Batch]):
             SampleError: too many samples of a source are broken.
             ConfigError: rows cannot get as many documents as asked for.
         """
-        rows = [_Place(row) for row in self.plan.rows(batch, self.rank, self.world)]
+        runs = list(self.plan.runs(batch, self.rank, self.world))
+        drawn = self._draw_plain(runs)
+        if drawn is not None:
+            try:
+                return self._collate(drawn)
+            except SampleError:
+                pass  # found again, and replaced, row by row
+        rows = [_Place(row) for run in runs for row in run.rows()]
         drawn = [self._draw(place) for place in rows]
         while True:
             try:
@@ -99,6 +110,20 @@ class MixtureDataset(Dataset[Batch]):
 
     def _collate(self, rows: list[Drawn]) -> Batch:
         return collate(rows, self.processor, self.masking, self.ragged, self.image_masking, self.drop_patches)
+
+    def _draw_plain(self, runs: list[Run]) -> list[Drawn] | None:
+        """The rows of a batch, if all are plain."""
+        if self.augment is not None:
+            return None
+        drawn: list[Drawn] = []
+        for run in runs:
+            rows = self._plain[run.source].draw(run)
+            if rows is None:
+                return None
+            drawn += rows
+        for run in runs:
+            self._reads[run.source] += len(run.samples)
+        return drawn
 
     def _draw(self, place: _Place) -> Drawn:
         """The row at a place or, as long as that is broken, its replacements."""

@@ -73,6 +73,16 @@ class Decoder:
             side, _, name = field.partition(".")
             self._required[side].append(name)
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether samples are what their JSON says, with nothing added."""
+        return self.layout == "samples" and self.mined is None and not self.rules
+
+    @property
+    def requires(self) -> bool:
+        """Whether the spec declares fields required."""
+        return any(self._required.values())
+
     def parse(self, raw: RawSample) -> Parsed:
         """Check the sample's JSON and build its query."""
         row = pair_row(raw) if self.layout == "pairs" else self._json(raw)
@@ -88,11 +98,11 @@ class Decoder:
             raise no_positives(raw.name)
         content = Content(
             _text(raw.name, "query.text", query.get("text")),
-            self._images(raw.name, "query.images", query.get("images"), raw.members),
+            self.pictures(raw.name, "query.images", query.get("images"), raw.members),
             _text(raw.name, "query.instruction", query.get("instruction")),
             video=self._video(raw.name, "query.video", query.get("video"), raw.members),
         )
-        self._check(raw.name, "query", content)
+        self.check(raw.name, "query", content)
         parsed = Parsed(raw.name, content, positives, negatives, row, raw.members)
         if self.mined is not None:
             parsed = self.mined.add_to(parsed)
@@ -101,13 +111,13 @@ class Decoder:
     def document(self, sample: Parsed, side: str, reference: Any) -> Content:
         """The document that a reference names; `side` is positives or negatives."""
         if isinstance(reference, str):
-            content = self._look_up(sample.name, side, reference)
+            content = self.look_up(sample.name, side, reference)
         elif isinstance(reference, dict):
             if not _DOCUMENT.issuperset(reference):
                 raise SampleError(f"{sample.name}: {_unknown(side, reference, _DOCUMENT)}")
             content = Content(
                 _text(sample.name, f"{side}.text", reference.get("text")),
-                self._images(sample.name, f"{side}.images", reference.get("images"), sample.members),
+                self.pictures(sample.name, f"{side}.images", reference.get("images"), sample.members),
                 id=_text(sample.name, f"{side}.id", reference.get("id")),
                 video=self._video(sample.name, f"{side}.video", reference.get("video"), sample.members),
             )
@@ -115,13 +125,13 @@ class Decoder:
             raise SampleError(
                 f"{sample.name}: {side} holds {_kind(reference)}; want an id or an object with text, images"
             )
-        self._check(sample.name, side, content)
+        self.check(sample.name, side, content)
         return content
 
     def table_document(self, sample: Parsed, side: str, row: int) -> Content:
         """The document in a row of the documents table, for a place in `sample`."""
         content = self.row_document(row)
-        self._check(sample.name, side, content)
+        self.check(sample.name, side, content)
         return content
 
     def row_document(self, row: int) -> Content:
@@ -184,7 +194,8 @@ class Decoder:
             raise SampleError(f"{raw.name}: its json is {_kind(row)}, want an object")
         return row
 
-    def _look_up(self, name: str, side: str, id: str) -> Content:
+    def look_up(self, name: str, side: str, id: str) -> Content:
+        """The document of the table that a side names."""
         if self.documents is None:
             raise UnknownReference(f"{name}: {side} names document {id!r}, but {self.declared} has no documents table")
         row = self.documents.find(id)
@@ -192,7 +203,10 @@ class Decoder:
             raise UnknownReference(f"{name}: {side} names document {id!r}, which {self.documents.path} does not have")
         return self._content(row, id)
 
-    def _images(self, name: str, field: str, references: Any, members: Mapping[str, bytes]) -> tuple[EncodedImage, ...]:
+    def pictures(
+        self, name: str, field: str, references: Any, members: Mapping[str, bytes]
+    ) -> tuple[EncodedImage, ...]:
+        """The images that a field names."""
         if not references:
             return ()
         if not isinstance(references, list):
@@ -228,7 +242,8 @@ class Decoder:
             raise SampleError(f"{where}: the image is empty (0 bytes)")
         return EncodedImage(data, where)
 
-    def _check(self, name: str, side: str, content: Content) -> None:
+    def check(self, name: str, side: str, content: Content) -> None:
+        """Whether a side has what the spec declares required, and anything at all."""
         for field in self._required[side]:
             if not getattr(content, field):
                 raise MissingField(

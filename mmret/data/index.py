@@ -77,14 +77,14 @@ class _Texts:
 
     def __init__(self, column: pa.StringArray) -> None:
         _, ends, data = column.buffers()
-        self._ends = memoryview(ends).cast("i")[column.offset : column.offset + len(column) + 1]
-        self._data = memoryview(data) if data is not None else memoryview(b"")
+        self.ends = memoryview(ends).cast("i")[column.offset : column.offset + len(column) + 1]
+        self.data = memoryview(data) if data is not None else memoryview(b"")
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self.ends) - 1
 
     def __getitem__(self, row: int) -> str:
-        return str(self._data[self._ends[row] : self._ends[row + 1]], "utf-8")
+        return str(self.data[self.ends[row] : self.ends[row + 1]], "utf-8")
 
 
 class ShardIndex:
@@ -107,8 +107,12 @@ class ShardIndex:
             # Views, as they give Python's own integers: numpy's scalars would take most of a lookup's time.
             self._ends = memoryview(members.offsets.to_numpy())
             self._codes = memoryview(members.values.indices.to_numpy())
-            self._offsets = memoryview(offsets.values.to_numpy())
-            self._sizes = memoryview(sizes.values.to_numpy())
+            self.offsets = memoryview(offsets.values.to_numpy())
+            self.sizes = memoryview(sizes.values.to_numpy())
+            self.only: str | None = None
+            """Suffix, where each sample has one member and all the same: then sample i is at offsets[i], sizes[i]."""
+            if len(self._codes) == batch.num_rows and len(self._names) == 1:
+                self.only = self._names[0]
             self.shard_bytes = int((reader.schema.metadata or {})[b"shard_bytes"])
         except (pa.ArrowException, KeyError, AttributeError, TypeError, ValueError) as error:
             raise SampleError(
@@ -125,7 +129,7 @@ class ShardIndex:
     def members(self, sample: int) -> list[tuple[str, int, int]]:
         """(suffix, offset, size) of each member of a sample, in tar order."""
         first, last = self._ends[sample], self._ends[sample + 1]
-        return [(self._names[self._codes[at]], self._offsets[at], self._sizes[at]) for at in range(first, last)]
+        return [(self._names[self._codes[at]], self.offsets[at], self.sizes[at]) for at in range(first, last)]
 
 
 def index_shard(shard: str | Path) -> Path:

@@ -36,6 +36,9 @@ class Kept:
     def __reduce__(self) -> tuple[Any, ...]:
         return Kept, (self.manifest,)
 
+    def __bool__(self) -> bool:
+        return self._numbers is not None
+
     def numbers(self, shard: int) -> np.ndarray:
         """[samples] places in the tar of what is kept of a shard, in rising order."""
         if self._numbers is None:

@@ -121,16 +121,16 @@ class MixtureDataModule(L.LightningDataModule):
         if self.batches * plan.size >= sum(len(source) for source in sources.values()):
             return dict.fromkeys(sources)
         found: dict[str, set[int]] = {name: set() for name in sources}
-        for number in range(self.batches * plan.size):
-            row = plan.row(number)
-            found[row.source].add(row.index)
+        for batch in range(self.batches):
+            for run in plan.runs(batch):
+                found[run.source].update(run.samples)
         return {name: sorted(indices) for name, indices in found.items()}
 
     def dataset(self) -> MixtureDataset:
         """This rank's batches by number."""
         rank, world = self._rank_and_world()
         plan = self.plan()
-        plan.rows(0, rank, world)  # says now, not in a worker, that rows do not divide over the ranks
+        next(plan.runs(0, rank, world))  # says now, not in a worker, that rows do not divide over the ranks
         return MixtureDataset(
             plan,
             self.sources(),
@@ -203,7 +203,8 @@ class _Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         asked = clock()
-        for item in super().__iter__():
+        direct = not (self.num_workers or self.pin_memory)
+        for item in map(self.dataset.__getitem__, self.sampler) if direct else super().__iter__():
             self.waited_s += clock() - asked
             if isinstance(item, Failure):
                 raise item.error

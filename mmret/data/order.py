@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -29,7 +28,7 @@ class SampleOrder:
         self.lengths = [int(length) for length in shard_lengths]
         self.starts = [0, *accumulate(self.lengths)]
         self.source, self.seed, self.window = source, seed, window
-        self._shards: dict[int, tuple[list[int], list[int]]] = {}
+        self._shards: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._windows: dict[tuple[int, int], np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -38,34 +37,47 @@ class SampleOrder:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_shards": {}, "_windows": {}}
 
+    def runs(self, position: int, count: int) -> Iterator[tuple[int, list[int]]]:
+        """Epoch and samples (numbers in stored order) of `count` positions, in as many runs as they lie in windows.
+
+        Positions go on for ever, epoch after epoch.
+        """
+        while count:
+            epoch, place = divmod(position, len(self))
+            number, inside = divmod(place, self.window or len(self))
+            size = min(self.window or len(self), len(self) - place + inside)
+            taken = min(count, size - inside)
+            if self.window:
+                shuffled = _remember(self._windows, (epoch, number), self._window, size)
+                places = shuffled[inside : inside + taken]
+                ends, shifts = _remember(self._shards, (epoch,), self._shard_order)
+                yield epoch, (places + shifts[np.searchsorted(ends, places, side="right")]).tolist()
+            else:
+                yield epoch, list(range(place, place + taken))
+            position, count = position + taken, count - taken
+
     def locate(self, position: int) -> tuple[int, int]:
-        """(epoch, number of the sample in stored order) at `position`; positions go on for ever, epoch after epoch."""
-        epoch, place = divmod(position, len(self))
-        if self.window == 0:
-            return epoch, place
-        number, inside = divmod(place, self.window)
-        first = number * self.window
-        shuffled = _remember(self._windows, (epoch, number), lambda: self._window(epoch, number))
-        place = first + int(shuffled[inside])
-        order, ends = _remember(self._shards, epoch, lambda: self._shard_order(epoch))
-        nth = bisect_right(ends, place)
-        shard = order[nth]
-        return epoch, self.starts[shard] + place - (ends[nth] - self.lengths[shard])
+        """(epoch, sample) at `position`."""
+        epoch, (sample,) = next(self.runs(position, 1))
+        return epoch, sample
 
-    def _window(self, epoch: int, number: int) -> np.ndarray:
-        size = min(self.window, len(self) - number * self.window)
-        return permutation(size, self.seed, self.source, epoch, number).astype(np.uint32)
+    def _window(self, epoch: int, number: int, size: int) -> np.ndarray:
+        """Places, counted over the shards in the epoch's order, at the positions of a window."""
+        return number * self.window + permutation(size, self.seed, self.source, epoch, number)
 
-    def _shard_order(self, epoch: int) -> tuple[list[int], list[int]]:
-        order = permutation(len(self.lengths), self.seed, self.source, epoch, "shards").tolist()
-        return order, list(accumulate(self.lengths[shard] for shard in order))
+    def _shard_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where each shard ends in the epoch's order, and what leads from there to the stored order."""
+        order = permutation(len(self.lengths), self.seed, self.source, epoch, "shards")
+        lengths = np.array(self.lengths)[order]
+        ends = np.cumsum(lengths)
+        return ends, np.array(self.starts)[order] - (ends - lengths)
 
 
-def _remember(cache: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    """The cached value; two are kept, as a reader crosses one border at a time."""
+def _remember(cache: dict[Any, Any], key: tuple[int, ...], make: Callable[..., Any], *more: int) -> Any:
+    """The cached value, made of the key; two are kept, as a reader crosses one border at a time."""
     value = cache.get(key)
     if value is None:
         if len(cache) >= 2:
             del cache[next(iter(cache))]
-        value = cache[key] = make()
+        value = cache[key] = make(*key, *more)
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmret.data.mixture import Mixture
@@ -22,6 +22,21 @@ class Row(NamedTuple):
     """Sample of the source, in stored order."""
     position: int
     """Rows of the source before this one, over all epochs."""
+
+
+class Run(NamedTuple):
+    """Rows that follow each other in one epoch of a source."""
+
+    source: str
+    epoch: int
+    samples: list[int]
+    """Of the source, in stored order."""
+    position: int
+    """Rows of the source before the first."""
+
+    def rows(self) -> list[Row]:
+        """Row by row."""
+        return [Row(self.source, self.epoch, sample, self.position + at) for at, sample in enumerate(self.samples)]
 
 
 class Plan:
@@ -60,6 +75,14 @@ class Plan:
         Raises:
             ConfigError: the batch does not divide by the number of ranks.
         """
+        return [row for run in self.runs(batch, rank, world) for row in run.rows()]
+
+    def runs(self, batch: int, rank: int = 0, world: int = 1) -> Iterator[Run]:
+        """The same rows, those together that follow each other in a source.
+
+        Raises:
+            ConfigError: the batch does not divide by the number of ranks.
+        """
         if self.size % world:
             raise ConfigError(
                 f"data.batch_size: {self.optimizer_batch} rows do not divide over {world} ranks x "
@@ -68,19 +91,15 @@ class Plan:
             )
         share = self.size // world
         first = batch * self.size + rank * share
-        rows: list[Row] = []
-        while len(rows) < share:
-            block, inside = divmod(first + len(rows), self.block)
+        last = first + share
+        while first < last:
+            block, inside = divmod(first, self.block)
             source, before = self.mixture.block(block)
-            start = before * self.block + inside
-            rows += [self._at(source, start + at) for at in range(min(self.block - inside, share - len(rows)))]
-        return rows
-
-    def row(self, number: int) -> Row:
-        """Row `number` of the stage."""
-        block, inside = divmod(number, self.block)
-        source, before = self.mixture.block(block)
-        return self._at(source, before * self.block + inside)
+            position, count = before * self.block + inside, min(self.block - inside, last - first)
+            for epoch, samples in self.orders[source].runs(position, count):
+                yield Run(source, epoch, samples, position)
+                position += len(samples)
+            first += count
 
     def replacement(self, row: Row, attempt: int) -> Row:
         """The row to use when `row` is broken, and its first `attempt` - 1 replacements as well.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import FileIO
 from itertools import accumulate
 from typing import Any
+
+from msgspec import Struct
 
 from mmret.data.index import ShardIndex, index_path
 from mmret.data.inflate import seekable
@@ -35,8 +37,7 @@ _LARGE = 32_768
 """Bytes of a sample above which its members are read one by one."""
 
 
-@dataclass  # frozen, making one would take twice the time
-class RawSample:
+class RawSample(Struct):
     """The members of a sample as they lie in the tar."""
 
     name: str
@@ -78,30 +79,41 @@ class ShardReader:
             RemoteError: its shard lies elsewhere, and cannot be fetched or is not what the manifest says.
             IndexError: there is no such sample.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.manifest.path}: no sample {index} (of {len(self):,})")
-        shard = bisect_right(self._starts, index) - 1
-        sample = index - self._starts[shard]
-        file, members = self._shard(shard)
-        sample = self._kept.place(shard, sample)
-        places = members.members(sample)
-        name = f"{self.manifest.shards[shard].name}:{members.key(sample)}"
-        # The members of a sample follow each other, headers between them: one read instead of one for each of them.
-        first = places[0][1]
-        length = places[-1][1] + places[-1][2] - first
-        try:
-            if length > _LARGE and isinstance(file, FileBytes):  # a copy would cost more than a call
-                found = {suffix: file.read(at, size) for suffix, at, size in places}
-                whole = sum(map(len, found.values())) == sum(size for _, _, size in places)
-            else:
-                data = file.read(first, length)
-                found = {suffix: data[at - first : at - first + size] for suffix, at, size in places}
-                whole = len(data) == length
-        except OSError as error:
-            raise SampleError(f"{name}: cannot be read ({error})") from error
-        if not whole:
-            raise SampleError(f"{name}: the shard ends before this sample does; it was truncated, copy it again")
-        return RawSample(name, found)
+        return RawSample(*next(self.read_all((index,))))
+
+    def read_all(self, indices: Iterable[int], views: bool = False) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Name and members of samples in the given order; quick where neighbours lie in one shard.
+
+        Args:
+            views: large members may be memoryviews, for a reader that is done with them before it asks for more.
+        Raises:
+            SampleError, RemoteError, IndexError: as `read`.
+        """
+        starts, kept = self._starts, self._kept if self._kept else None
+        start, end, label = 0, 0, ""
+        for index in indices:
+            if not start <= index < end:
+                if not 0 <= index < len(self):
+                    raise IndexError(f"{self.manifest.path}: no sample {index} (of {len(self):,})")
+                shard = bisect_right(starts, index) - 1
+                start, end = starts[shard], starts[shard + 1]
+                file, members = self._shard(shard)
+                # Of small samples each look at an attribute is a share of the time.
+                label, ends, keys = f"{self.manifest.shards[shard].name}:", members.keys.ends, members.keys.data
+                only, offsets, sizes, read = members.only, members.offsets, members.sizes, file.read
+            sample = index - start if kept is None else kept.place(shard, index - start)
+            name = label + str(keys[ends[sample] : ends[sample + 1]], "utf-8")
+            try:
+                if only is not None:
+                    data = read(offsets[sample], sizes[sample])
+                    found, whole = {only: data}, len(data) == sizes[sample]
+                else:
+                    found, whole = _members(file, members.members(sample), views)
+            except OSError as error:
+                raise SampleError(f"{name}: cannot be read ({error})") from error
+            if not whole:
+                raise SampleError(f"{name}: the shard ends before this sample does; it was truncated, copy it again")
+            yield name, found
 
     def name(self, index: int) -> str:
         """shard:key of sample `index`.
@@ -204,3 +216,19 @@ class ShardReader:
                 "make the index again with mmret.data.index_shard"
             )
         return index
+
+
+def _members(file: ShardBytes, places: Sequence[tuple[str, int, int]], views: bool) -> tuple[dict[str, Any], bool]:
+    """The members at (suffix, offset, size), and whether they are whole."""
+    first = places[0][1]
+    length = places[-1][1] + places[-1][2] - first
+    if length > _LARGE and isinstance(file, FileBytes):  # a copy would cost more than a call
+        found: dict[str, Any] = {}
+        for suffix, at, size in places:
+            found[suffix] = file.view(at, size) if views and size > _LARGE else file.read(at, size)
+            if len(found[suffix]) != size:
+                return found, False
+        return found, True
+    # They follow each other, headers between them: one read instead of one for each of them.
+    data = file.read(first, length)
+    return {suffix: data[at - first : at - first + size] for suffix, at, size in places}, len(data) == length

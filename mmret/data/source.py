@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from hashlib import blake2b
+
+from msgspec.structs import replace
 
 from mmret.data.classes import Classes, Target
 from mmret.data.decode import Decoder, Parsed
@@ -16,13 +17,13 @@ from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
 from mmret.types import Content, Example, Role, document_number
 
-_CONTENT = "content:"
+CONTENT = "content:"
 
 
 def content_id(document: Content) -> str:
     """Names a document by its text and pictures; a table that gives it this id means the same document."""
-    text = blake2b((document.text or "").encode(), digest_size=16).digest()
-    return _CONTENT + b"".join((text, *(image.key for image in document.pictures))).hex()
+    text = blake2b((document.text or "").encode(), digest_size=16).hexdigest()
+    return CONTENT + text + "".join([image.key.hex() for image in document.pictures])
 
 
 class Source:
@@ -94,7 +95,7 @@ class Source:
     def number(self, document: Content) -> int:
         """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
         id = content_id(document) if document.id is None else document.id
-        return document_number("" if id.startswith(_CONTENT) else self.collection, id.removeprefix(_CONTENT))
+        return document_number("" if id.startswith(CONTENT) else self.collection, id.removeprefix(CONTENT))
 
     def all_documents(self) -> Iterator[Content]:
         """Every document of the table, in stored order; nothing without a table."""

@@ -25,9 +25,9 @@ from tests.bench.loader import Nothing
 SETTINGS = PictureSettings(224)
 PICTURES = {(640, 480): (92, 64), (1440, 1080): (85, 24)}
 """Width, height: JPEG quality, samples."""
-FEATURES, SHAPE = 512, (50, 768)
+FEATURES, SHAPE = 1024, (50, 768)
 """Samples, and what each holds in float16: a CLIP ViT-B/32's outputs."""
-BATCH = 8
+BATCH, FEATURE_BATCH = 8, 64
 
 
 class Pictures:
@@ -74,6 +74,7 @@ def run() -> list[Row]:
         (),
         torch.from_numpy,
         ("read + view in a loop", lambda data: torch.from_numpy(features(data).copy())),
+        FEATURE_BATCH,
     )
     return rows
 
@@ -106,6 +107,7 @@ def _race(
     decoders: tuple[str, ...],
     transform: Callable,
     bare: tuple[str, Callable[[bytes], Tensor]],
+    batch: int = BATCH,
 ) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder_name:
         folder, field = Path(folder_name), f"q.0.{suffix}"
@@ -115,8 +117,8 @@ def _race(
         )
         write_shards(rows, folder, "train")
         (folder / "set.yaml").write_text("name: bench/set\nshards: train.manifest.json\n")
-        mixture = MixtureConfig(sources={str(folder / "set.yaml"): SourceConfig()}, batch_size=BATCH)
-        data = MixtureDataModule(mixture, processor, frozenset(), 0, len(members) // BATCH)
+        mixture = MixtureConfig(sources={str(folder / "set.yaml"): SourceConfig()}, batch_size=batch)
+        data = MixtureDataModule(mixture, processor, frozenset(), 0, len(members) // batch)
         tar = next(folder.glob("*.tar"))
 
         def ours() -> None:
@@ -126,7 +128,7 @@ def _race(
         def theirs() -> None:
             stream = webdataset.WebDataset(str(tar), shardshuffle=False).shuffle(1000).decode(*decoders)
             stream = stream.to_tuple(field, "json").map_tuple(transform)
-            for _ in webdataset.WebLoader(stream, batch_size=BATCH, collate_fn=_stacked, num_workers=0):
+            for _ in webdataset.WebLoader(stream, batch_size=batch, collate_fn=_stacked, num_workers=0):
                 pass
 
         def limit() -> None:

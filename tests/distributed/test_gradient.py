@@ -56,7 +56,7 @@ def batch_of(rank, world):
         sides[side] = Inputs({"x": x[part][:, :longest], "mask": mask[:, :longest]})
     ids = torch.tensor([0, 1, 2, 3, 4, 0, 6, 7])  # document 0 stands in the batch twice
     part = slice(rank * len(ids) // world, (rank + 1) * len(ids) // world)
-    positives = [ids[2 * i : 2 * i + 1] for i in range(QUERIES)]
+    positives = ids[::2].unsqueeze(1)
     mine = slice(rank * QUERIES // world, (rank + 1) * QUERIES // world)
     return Batch(sides["query"], sides["document"], NUM_DOCUMENTS, document_ids=ids[part], positive_ids=positives[mine])
 

@@ -6,6 +6,7 @@ import torch.distributed as dist
 
 from mmret.objectives import ITC, ITCConfig, Step
 from mmret.types import Batch, Embeddings, Inputs
+from tests.builders import known_positives
 from tests.processes import run_processes
 
 pytestmark = pytest.mark.dist
@@ -35,7 +36,7 @@ def measured(rank, world, layout, multi_positive):
     part = slice(rank * 6 // world, (rank + 1) * 6 // world)
     queries, documents = (side[part].clone().requires_grad_() for side in vectors)
     rows = Inputs({"x": torch.zeros(len(queries))})
-    known = [torch.tensor(one) for one in positives[part]]
+    known = known_positives(positives[part])
     batch = Batch(rows, rows, 1, document_ids=torch.tensor(ids[part]), positive_ids=known)
     step = Step(Dot(), batch, queries=Embeddings(queries), documents=Embeddings(documents))
     loss = ITC(ITCConfig(temperature=0.5, multi_positive=multi_positive))(step).loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -34,14 +35,26 @@ class FileBytes:
     """A file; reads carry their offset, so that forked processes may share it."""
 
     def __init__(self, file: FileIO):
-        self.file = file
+        self.file, self._number = file, file.fileno()
+        self._map: memoryview | None = None
 
     def read(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start` on."""
-        return os.pread(self.file.fileno(), length, start)
+        return os.pread(self._number, length, start)
+
+    def view(self, start: int, length: int) -> memoryview:
+        """The same where it lies in the page cache, without a copy; shorter where the file is.
+
+        A file that shrinks is noticed here. One that shrinks while a view of it is read kills the process (SIGBUS), as
+        with every mapped file; hence for what is used at once.
+        """
+        if self._map is None:
+            self._map = memoryview(mmap(self._number, 0, access=ACCESS_READ))
+        return self._map[start : min(start + length, os.fstat(self._number).st_size)]
 
     def close(self) -> None:
         """Let go; in the cache it may be deleted from now on."""
+        self._map = None
         self.file.close()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
 from mmret.data.curate import Filter, View
 from mmret.errors import SampleError

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from mmret.data.decode import Parsed
 from mmret.data.source import Source, content_id

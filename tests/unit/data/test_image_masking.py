@@ -1,5 +1,6 @@
 import pytest
 import torch
+from msgspec.structs import replace
 
 from mmret.data.collate import collate
 from mmret.data.draw import Drawn
@@ -118,7 +119,7 @@ def test_no_pictures_several_pictures_and_no_patches_say_so():
     processor = toy_model().processor
     with pytest.raises(ConfigError, match="neither queries nor documents have any"):
         collate(rows((said, said)), processor, image_masking=ImageMaskingConfig())
-    pair = [Drawn(**{**vars(row), "query": Content(images=row.query.images * 2)}) for row in rows((shown, said))]
+    pair = [replace(row, query=Content(images=row.query.images * 2)) for row in rows((shown, said))]
     with pytest.raises(ConfigError, match="one in each row, and here rows have several"):
         collate(pair, processor, image_masking=ImageMaskingConfig())
 

@@ -109,3 +109,24 @@ def test_a_compressed_shard_with_damage_inside_is_named_once_and_again(tmp_path)
     for sample in (0, 1):
         with pytest.raises(SampleError, match=r"packed-000000\.tar\.gz: the shard does not inflate"):
             reader.read(sample)
+
+
+@pytest.fixture
+def large(tmp_path):
+    return write_shards([Sample(f"{i}", {"n": i}, {"bin": bytes([i]) * 50_000}) for i in range(4)], tmp_path)
+
+
+def test_large_members_of_a_run_lie_where_the_shard_is_and_hold_its_bytes(large):
+    reader = ShardReader(large)
+    members = [found["bin"] for _, found in reader.read_all([3, 1], views=True)]
+    assert all(isinstance(member, memoryview) and member.readonly for member in members)
+    assert [bytes(member) for member in members] == [reader.read(i).members["bin"] for i in (3, 1)]
+    assert isinstance(reader.read(3).members["bin"], bytes)
+
+
+def test_a_shard_that_shrank_since_it_was_opened_is_a_broken_sample_not_a_crash(large):
+    reader = ShardReader(large)
+    list(reader.read_all([0], views=True))
+    os.truncate(large.shard_path(0), large.shards[0].bytes // 2)
+    with pytest.raises(SampleError, match=r":3: the shard ends before this sample does"):
+        list(reader.read_all([3], views=True))

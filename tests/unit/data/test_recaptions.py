@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from mmret.data import DataSpec, MixtureDataModule, Sample, write_shards
+from mmret.data.mined import write_mined
 from mmret.data.recaptions import Recaptions, write_recaptions
 from mmret.errors import ConfigError, SampleError
 from mmret.recipe.schema import MixtureConfig, SourceConfig
-from mmret.types import Inputs, Need
+from mmret.types import NO_POSITIVE, Inputs, Need
 
 ROWS = 40
 
@@ -90,7 +91,7 @@ def test_a_share_of_a_half_is_about_a_half_by_place(tmp_path):
 
 def test_the_own_captions_of_a_picture_stay_known_positives(tmp_path):
     _, numbers = drawn(build(tmp_path), 1.0)
-    counts = sorted(len(row) for batch in numbers for row in batch)
+    counts = sorted(int((row != NO_POSITIVE).sum()) for batch in numbers for row in batch)
     assert counts == [2] * 14 + [3] * 26
 
 
@@ -111,3 +112,9 @@ def test_captions_written_for_other_shards_are_refused(tmp_path):
     write_recaptions([("other-000000.tar:000", ["x"])], tmp_path / "r.arrow")
     with pytest.raises(SampleError, match=r"train-000000.tar:003: .*r.arrow has no such sample"):
         Recaptions(tmp_path / "r.arrow").of("train-000000.tar:003")
+
+
+def test_a_table_of_another_pass_is_refused(tmp_path):
+    write_mined([("train-000000.tar:000", ["a"], [1.0])], tmp_path / "m.arrow")
+    with pytest.raises(ConfigError, match=r"m.arrow: no table of captions \(no column captions\); mmret data"):
+        Recaptions(tmp_path / "m.arrow")

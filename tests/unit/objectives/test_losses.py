@@ -6,6 +6,7 @@ import torch
 from mmret.errors import ConfigError
 from mmret.objectives import ITC, HardNegative, HardNegativeConfig, ITCConfig, Step
 from mmret.types import Batch, Embeddings, Inputs
+from tests.builders import known_positives
 
 
 class Dot:
@@ -22,7 +23,7 @@ def step(queries, documents, num_documents=1, ids=None, positives=None):
         Inputs({"x": torch.zeros(len(documents))}),
         num_documents,
         document_ids=None if ids is None else torch.tensor(ids),
-        positive_ids=None if positives is None else [torch.tensor(p) for p in positives],
+        positive_ids=None if positives is None else known_positives(positives),
     )
     return Step(Dot(), batch, queries=Embeddings(torch.tensor(queries)), documents=Embeddings(torch.tensor(documents)))
 

@@ -19,6 +19,7 @@ from mmret.objectives import (
     Step,
 )
 from mmret.types import NO_DOCUMENT, Batch, Embeddings, Inputs
+from tests.builders import known_positives
 
 B, K, D, T = 4, 3, 8, 0.1
 COUNTS = [3, 1, 2, 3]
@@ -45,7 +46,7 @@ def step(counts=None, ids=None, positives=None, teacher=None, queries=None, docu
         K,
         document_ids=None if ids is None else torch.tensor(ids),
         document_counts=None if counts is None else torch.tensor(counts),
-        positive_ids=None if positives is None else [torch.tensor(p) for p in positives],
+        positive_ids=None if positives is None else known_positives(positives),
         teacher_scores=None if teacher is None else torch.tensor(teacher),
     )
     return Step(Dot(), batch, queries=Embeddings(queries), documents=Embeddings(documents))

@@ -9,6 +9,7 @@ from mmret.errors import ConfigError
 from mmret.objectives import ITC, ITM, ITCConfig, ITMConfig, Step
 from mmret.ops import gather_ids, known_matches
 from mmret.types import Batch, Embeddings, Inputs
+from tests.builders import known_positives
 
 
 class Dot:
@@ -22,7 +23,7 @@ def step(queries, documents, ids, positives, num_documents=1):
         Inputs({"x": torch.zeros(len(documents))}),
         num_documents,
         document_ids=torch.tensor(ids),
-        positive_ids=[torch.tensor(p) for p in positives],
+        positive_ids=known_positives(positives),
     )
     return Step(Dot(), batch, queries=Embeddings(torch.tensor(queries)), documents=Embeddings(torch.tensor(documents)))
 
@@ -107,7 +108,7 @@ def test_itm_never_draws_another_caption_of_the_picture(rows):
 
 
 def test_ids_of_lists_of_unlike_lengths_are_compared_without_their_filling():
-    ids = gather_ids([torch.tensor([3]), torch.tensor([4, 5, 6]), torch.tensor([], dtype=torch.int64)])
+    ids = gather_ids(known_positives([[3], [4, 5, 6], []]))
     assert ids.tolist() == [[3, -1, -1], [4, 5, 6], [-1, -1, -1]]
     assert known_matches(ids, torch.tensor([6, 3, 9])).int().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 

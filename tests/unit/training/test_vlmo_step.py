@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from mmret.data.collate import collate
 from mmret.data.draw import Drawn
@@ -82,7 +83,7 @@ def test_masks_depend_on_the_row_and_not_on_its_batch():
 
 
 def test_masking_without_texts_or_vocabulary_says_so():
-    pictures_only = [Drawn(**{**vars(row), "query": row.documents[0]}) for row in rows()]
+    pictures_only = [replace(row, query=row.documents[0]) for row in rows()]
     with pytest.raises(ConfigError, match="neither queries nor documents have any"):
         collate(pictures_only, toy_model().processor, MaskingConfig())
     plain = toy_model().processor

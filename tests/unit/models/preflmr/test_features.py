@@ -1,9 +1,8 @@
 """Cached tower outputs in place of towers: same vectors, nothing decoded."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from msgspec.structs import replace
 
 from mmret.types import Content, EncodedImage, Inputs
 from tests.unit.models.toys import picture, toy_model

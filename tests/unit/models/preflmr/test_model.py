@@ -1,7 +1,6 @@
-from dataclasses import replace
-
 import pytest
 import torch
+from msgspec import structs
 
 from mmret.errors import ConfigError
 from mmret.models import PreFLMR, PreFLMRConfig
@@ -40,7 +39,7 @@ def test_stage_one_leaves_the_text_out_but_still_reads_it():
     model = toy_model(query_text_in_score=False)
     found = queries(model)
     assert found.vectors.shape[1] == model.query_length == 6
-    other = queries(model, [replace(QUERIES[0], text="find: blue"), *QUERIES[1:]])
+    other = queries(model, [structs.replace(QUERIES[0], text="find: blue"), *QUERIES[1:]])
     assert torch.equal(other.vectors[0, :2], found.vectors[0, :2]), "prefix tokens know no text"
     assert not torch.allclose(other.vectors[0, 2:], found.vectors[0, 2:], atol=1e-3)
 

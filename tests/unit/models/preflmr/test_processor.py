@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from msgspec import structs
 
 from mmret.errors import SampleError
 from mmret.models.backbones import PictureSettings, TextTokenizer, black
@@ -99,7 +100,8 @@ def test_a_picture_that_does_not_decode_is_named():
 
 def test_keys_say_what_a_tower_sees_and_nothing_else():
     made = processor(document_vision=True)
-    keys = made.tower_keys([PICTURED, replace(PICTURED, id="other"), Content("blue", (picture(1),)), PLAIN], "query")
+    other = structs.replace(PICTURED, id="other")
+    keys = made.tower_keys([PICTURED, other, Content("blue", (picture(1),)), PLAIN], "query")
     assert keys.keys() == {"query_text", "vision"}
     assert keys["vision"][0] == keys["vision"][1] == keys["vision"][2] != keys["vision"][3]
     assert keys["query_text"][0] == keys["query_text"][1] == keys["query_text"][3] != keys["query_text"][2]
@@ -135,7 +137,7 @@ def test_warnings_and_readers_survive_pickling():
 
 def test_instructions_can_be_left_out_and_then_a_picture_may_stand_alone():
     made = processor(use_instructions=False, instruction_separator=None)
-    with_one = made([replace(PICTURED, instruction="find the flag:")], "query")
+    with_one = made([structs.replace(PICTURED, instruction="find the flag:")], "query")
     assert torch.equal(with_one.dense["input_ids"], made([PICTURED], "query").dense["input_ids"])
     alone = made([Content(None, (picture(1),), "find the flag:")], "query").dense
     assert alone["attention_mask"].sum() == 3  # [CLS], marker, [SEP]
