@@ -35,6 +35,14 @@ def test_a_position_means_the_same_whatever_was_asked_before(lengths, window, po
         assert used.locate(position) == fresh.locate(position)
 
 
+@given(lengths, st.integers(0, 40), st.integers(0, 200), st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_runs_are_their_positions_one_by_one_over_windows_and_epochs(lengths, window, first, count):
+    order = SampleOrder(lengths, "source", 3, window)
+    found = [(epoch, sample) for epoch, samples in order.runs(first, count) for sample in samples]
+    assert found == [order.locate(position) for position in range(first, first + count)]
+
+
 def test_a_window_holds_consecutive_samples_of_the_shuffled_shards():
     order = SampleOrder([10] * 20, "source", 1, 25)
     places = [order.locate(r)[1] for r in range(200)]
