@@ -65,7 +65,7 @@ class AugmentedImage(EncodedImage):
         """
         return augment(super().decode(), self.config, Dice("augment", *self.place), self.px)
 
-    def decode_jpeg(self) -> None:
+    def decode_jpeg(self, least: int | None = None) -> None:
         """Never: the view is made by Pillow."""
 
     @property

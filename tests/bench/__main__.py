@@ -37,7 +37,7 @@ def main() -> None:
         "command": "make bench",
     }
     memory = relative_bias.run()
-    scaled = scaling.run(rounds=1)
+    scaled = scaling.run()
     results = {
         **about,
         "rows": [asdict(row) for row in rows],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import psutil
@@ -15,6 +17,8 @@ from mmret.data.reader import ShardReader
 from mmret.recipe.schema import MixtureConfig, SourceConfig
 from tests.bench.harness import Row, race
 from tests.bench.loader import WORDS, Nothing
+
+T = TypeVar("T")
 
 SHARDS, PER_SHARD, BATCH = 1000, 100, 64
 SAMPLES = SHARDS * PER_SHARD
@@ -31,9 +35,10 @@ def run() -> list[Row]:
         spec = _shards(Path(name))
         near_end = BATCHES - 1
         for start in (0, near_end):
-            with patch.object(ShardReader, "read", autospec=True, side_effect=ShardReader.read) as read:
+            read: list[int] = []
+            with patch.object(ShardReader, "read_all", _counted(ShardReader.read_all, read)):
                 _first_batch(spec, start)
-            assert read.call_count == BATCH, f"{read.call_count} samples were read for a first batch of {BATCH}"
+            assert len(read) == BATCH, f"{len(read)} samples were read for a first batch of {BATCH}"
         rows = race(
             f"resume, {SHARDS:,} shards, opening to first batch",
             {
@@ -44,6 +49,16 @@ def run() -> list[Row]:
             unit="starts",
         )
         return [*rows, *_long_run(spec)]
+
+
+def _counted(read_all: Callable[..., Iterable[T]], read: list[int]) -> Callable[..., Iterator[T]]:
+    def counted(self: ShardReader, indices: Iterable[int], views: bool = False) -> Iterator[T]:
+        indices = list(indices)
+        for index, sample in zip(indices, read_all(self, indices, views)):
+            read.append(index)
+            yield sample
+
+    return counted
 
 
 def _shards(folder: Path) -> str:

@@ -32,6 +32,9 @@ class PictureSettings:
     std: tuple[float, ...] = CLIP_STD
     fit: str = "crop"
     """crop: shortest side to px, then the centre (CLIP); squash: both sides to px, nothing is cut off."""
+    decode: str = "full"
+    """full: every pixel of a JPEG; scaled: of large ones 1/2, 1/4 or 1/8 of each side, at least twice px, which takes
+    60 to 75 % of the time; of a photo the mean difference is below one grey level."""
 
 
 def pixels(image: EncodedImage | Image.Image, settings: PictureSettings) -> Tensor:
@@ -52,7 +55,8 @@ def resized(image: EncodedImage | Image.Image, settings: PictureSettings) -> Ten
     Raises:
         SampleError: the bytes are no image that Pillow can open.
     """
-    jpeg = image.decode_jpeg() if isinstance(image, EncodedImage) else None
+    least = 2 * settings.px if settings.decode == "scaled" else None
+    jpeg = image.decode_jpeg(least) if isinstance(image, EncodedImage) else None
     if jpeg is None:
         picture = image.decode() if isinstance(image, EncodedImage) else image
         if settings.fit == "crop":

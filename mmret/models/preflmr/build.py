@@ -33,7 +33,7 @@ def vision_spec_of(config: PreFLMRConfig, *, download: bool = True) -> VisionSpe
 def picture_settings(config: PreFLMRConfig, spec: VisionSpec) -> PictureSettings:
     """The tower's preprocessing, with what the recipe sets otherwise."""
     mean, std = tuple(config.image_mean or spec.mean), tuple(config.image_std or spec.std)
-    return PictureSettings(spec.px, mean, std, config.image_fit or spec.fit)
+    return PictureSettings(spec.px, mean, std, config.image_fit or spec.fit, config.image_decode)
 
 
 def tokenizer_of(config: PreFLMRConfig) -> TextTokenizer:

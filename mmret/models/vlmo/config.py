@@ -21,6 +21,7 @@ CHOICES = {
     "attention": ("sdpa", "eager"),
     "vl_experts_from": (None, "text", "image"),
     "image_fit": ("squash", "crop"),
+    "image_decode": ("full", "scaled"),
 }
 
 
@@ -62,6 +63,8 @@ class VLMoConfig:
     patch_px: int = 16
     image_fit: str = "squash"
     """squash: the whole picture, its shape changed, as VLMo evaluates; crop: centre square."""
+    image_decode: str = "full"
+    """full: every pixel; scaled: of large JPEGs 1/2, 1/4 or 1/8 of each side, at least twice image_px: faster."""
     image_types: int = 1
     """2: the second picture of a pair has its own type embedding (NLVR2)."""
     max_text_tokens: int = 40

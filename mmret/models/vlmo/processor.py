@@ -26,7 +26,7 @@ class VLMoProcessor:
 
     def __init__(self, config: VLMoConfig, tokenizer: TextTokenizer | None = None) -> None:
         self.config = config
-        self.picture = PictureSettings(config.image_px, (0.5,) * 3, (0.5,) * 3, config.image_fit)
+        self.picture = PictureSettings(config.image_px, (0.5,) * 3, (0.5,) * 3, config.image_fit, config.image_decode)
         if tokenizer is not None:
             self.tokenizer = tokenizer
 

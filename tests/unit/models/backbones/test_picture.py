@@ -77,3 +77,21 @@ def test_what_torchvision_reads_otherwise_is_left_to_pillow(data):
 def test_a_cut_jpeg_is_a_broken_sample(cut):
     with pytest.raises(SampleError, match=f"there: {cut} bytes do not decode as an image"):
         resized(EncodedImage(jpeg(0, (64, 64))[:cut], "there"), PictureSettings(32))
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize(
+    "size, decoded", [((640, 480), (320, 240)), ((1200, 1100), (150, 138)), ((255, 255), (255, 255))]
+)
+def test_scaled_decoding_keeps_twice_what_is_wanted_and_stays_near(size, decoded, fit):
+    image, full = EncodedImage(jpeg(2, size)), PictureSettings(64, fit=fit)
+    found = image.decode_jpeg(128)
+    assert (found.shape[2], found.shape[1]) == decoded
+    ours, theirs = resized(image, PictureSettings(64, fit=fit, decode="scaled")), resized(image, full)
+    assert (ours.float() - theirs.float()).abs().mean() < (1.5 if decoded != size else 1e-9)
+
+
+def test_a_cut_jpeg_is_broken_when_decoded_scaled_as_well():
+    data = jpeg(2, (640, 480))
+    with pytest.raises(SampleError, match="do not decode"):
+        resized(EncodedImage(data[: len(data) // 2]), PictureSettings(64, decode="scaled"))
