@@ -211,7 +211,7 @@ class Decoder:
             return ()
         if not isinstance(references, list):
             raise SampleError(f"{name}: {field} is {_kind(references)}, want a list of members or image ids")
-        return tuple(self._image(name, field, reference, members) for reference in references)
+        return tuple([self._image(name, field, reference, members) for reference in references])
 
     def _video(self, name: str, field: str, value: Any, members: Mapping[str, bytes]) -> EncodedVideo | None:
         if not value:

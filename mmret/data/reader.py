@@ -85,7 +85,7 @@ class ShardReader:
         """Name and members of samples in the given order; quick where neighbours lie in one shard.
 
         Args:
-            views: large members may be memoryviews, for a reader that is done with them before it asks for more.
+            views: members of large samples may be memoryviews, for a reader that is soon done with them.
         Raises:
             SampleError, RemoteError, IndexError: as `read`.
         """
@@ -222,13 +222,10 @@ def _members(file: ShardBytes, places: Sequence[tuple[str, int, int]], views: bo
     """The members at (suffix, offset, size), and whether they are whole."""
     first = places[0][1]
     length = places[-1][1] + places[-1][2] - first
-    if length > _LARGE and isinstance(file, FileBytes):  # a copy would cost more than a call
-        found: dict[str, Any] = {}
-        for suffix, at, size in places:
-            found[suffix] = file.view(at, size) if views and size > _LARGE else file.read(at, size)
-            if len(found[suffix]) != size:
-                return found, False
-        return found, True
+    large = file if length > _LARGE and isinstance(file, FileBytes) else None
+    if large is not None and not views:  # a copy would cost more than a call
+        found = {suffix: file.read(at, size) for suffix, at, size in places}
+        return found, sum(map(len, found.values())) == sum(size for _, _, size in places)
     # They follow each other, headers between them: one read instead of one for each of them.
-    data = file.read(first, length)
+    data = file.read(first, length) if large is None else large.view(first, length)
     return {suffix: data[at - first : at - first + size] for suffix, at, size in places}, len(data) == length

@@ -22,8 +22,12 @@ CONTENT = "content:"
 
 def content_id(document: Content) -> str:
     """Names a document by its text and pictures; a table that gives it this id means the same document."""
+    return CONTENT + _content(document)
+
+
+def _content(document: Content) -> str:
     text = blake2b((document.text or "").encode(), digest_size=16).hexdigest()
-    return CONTENT + text + "".join([image.key.hex() for image in document.pictures])
+    return text + "".join([image.key.hex() for image in document.pictures])
 
 
 class Source:
@@ -94,8 +98,11 @@ class Source:
 
     def number(self, document: Content) -> int:
         """The document's number in `Batch.document_ids`: of its id in this collection, else of its content."""
-        id = content_id(document) if document.id is None else document.id
-        return document_number("" if id.startswith(CONTENT) else self.collection, id.removeprefix(CONTENT))
+        if document.id is None:
+            return document_number("", _content(document))
+        if document.id.startswith(CONTENT):
+            return document_number("", document.id.removeprefix(CONTENT))
+        return document_number(self.collection, document.id)
 
     def all_documents(self) -> Iterator[Content]:
         """Every document of the table, in stored order; nothing without a table."""

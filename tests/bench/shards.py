@@ -53,7 +53,9 @@ class Features:
 
     def __call__(self, contents, role):
         arrays = [features(image.data) for content in contents for image in content.images]
-        return Inputs({"features": torch.from_numpy(np.stack(arrays))}) if arrays else Nothing()(contents, role)
+        if not arrays:
+            return Nothing()(contents, role)
+        return Inputs({"features": torch.from_numpy(np.concatenate(arrays).reshape(len(arrays), *SHAPE))})
 
 
 def run() -> list[Row]:
@@ -102,9 +104,9 @@ def photo(width: int, height: int, quality: int, seed: int) -> bytes:
 
 
 def features(data: bytes) -> np.ndarray:
-    """The array in a .npy file of format 1, without a copy."""
+    """The values in a .npy file of format 1, without a copy."""
     start = 10 + int.from_bytes(data[8:10], "little")
-    return np.frombuffer(data, np.float16, offset=start).reshape(SHAPE)
+    return np.frombuffer(data, np.float16, offset=start)
 
 
 def _race(
