@@ -40,16 +40,22 @@ def claim(out: Path, recipe: Recipe) -> None:
         return
     if out.exists() and not (out / "recipe.yaml").exists() and any(entry.name != "slurm" for entry in out.iterdir()):
         raise ConfigError(f"{out} exists and is no run's folder; choose another: out=runs/NAME")
-    temporary = out / "recipe.yaml.tmp"
+    _write(out / "recipe.yaml", resolve_to_yaml(recipe))
+    _write(out / "command.json", json.dumps({"argv": sys.argv[1:]}))
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none: other ranks may be reading it, and the process may be killed."""
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(resolve_to_yaml(recipe))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        os.replace(temporary, path)
     except OSError as error:
         raise EnvironmentProblem(
-            f"{out} cannot be written ({error.strerror}); make room or give yourself the rights, or choose out=FOLDER"
+            f"{path.parent} cannot be written ({error.strerror}); make room or give yourself the rights, or choose "
+            "out=FOLDER"
         ) from error
-    os.replace(temporary, out / "recipe.yaml")
-    (out / "command.json").write_text(json.dumps({"argv": sys.argv[1:]}))
 
 
 def finished(folder: Path, chain: str, stage: Stage, recipe: Recipe) -> bool:
@@ -65,8 +71,7 @@ def finished(folder: Path, chain: str, stage: Stage, recipe: Recipe) -> bool:
         if started.exists() and json.loads(started.read_text()) != settings:
             raise ConfigError(_differs(folder, json.loads(started.read_text()), settings))
         if rank_zero_only.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            started.write_text(json.dumps(settings))
+            _write(started, json.dumps(settings))
         return False
     record = json.loads(marker.read_text())
     if record["fingerprint"] != chain:
