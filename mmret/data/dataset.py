@@ -90,9 +90,13 @@ class MixtureDataset(Dataset[Batch]):
         drawn = self._draw_plain(runs)
         if drawn is not None:
             try:
-                return self._collate(drawn)
+                made = self._collate(drawn)
             except SampleError:
-                pass  # found again, and replaced, row by row
+                pass  # found again, counted and replaced, row by row
+            else:
+                for run in runs:
+                    self._reads[run.source] += len(run.samples)
+                return made
         rows = [_Place(row) for run in runs for row in run.rows()]
         drawn = [self._draw(place) for place in rows]
         while True:
@@ -121,8 +125,6 @@ class MixtureDataset(Dataset[Batch]):
             if rows is None:
                 return None
             drawn += rows
-        for run in runs:
-            self._reads[run.source] += len(run.samples)
         return drawn
 
     def _draw(self, place: _Place) -> Drawn:

@@ -35,12 +35,13 @@ class FileBytes:
     """A file; reads carry their offset, so that forked processes may share it."""
 
     def __init__(self, file: FileIO):
-        self.file, self._number = file, file.fileno()
+        self.file = file
         self._map: memoryview | None = None
 
     def read(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start` on."""
-        return os.pread(self._number, length, start)
+        # Asked for each time: a closed file's number may be another file's by now, and this raises.
+        return os.pread(self.file.fileno(), length, start)
 
     def view(self, start: int, length: int) -> memoryview:
         """The same where it lies in the page cache, without a copy; shorter where the file is.
@@ -48,9 +49,11 @@ class FileBytes:
         A file that shrinks is noticed here. One that shrinks while a view of it is read kills the process (SIGBUS), as
         with every mapped file; hence for what is used at once.
         """
+        if os.fstat(self.file.fileno()).st_size < start + length:
+            return memoryview(self.read(start, length))
         if self._map is None:
-            self._map = memoryview(mmap(self._number, 0, access=ACCESS_READ))
-        return self._map[start : min(start + length, os.fstat(self._number).st_size)]
+            self._map = memoryview(mmap(self.file.fileno(), 0, access=ACCESS_READ))
+        return self._map[start : start + length]
 
     def close(self) -> None:
         """Let go; in the cache it may be deleted from now on."""

@@ -117,3 +117,13 @@ def test_what_cannot_be_is_refused_before_the_first_batch(tmp_path):
     with pytest.raises(ConfigError, match="8 rows do not divide over 3 ranks"):
         data.train_dataloader()
     assert list(module({spec: 1, tmp_path / "absent.yaml": 0}).sources()) == ["toy/shapes"]
+
+
+def test_rows_of_a_batch_that_has_to_be_drawn_again_count_once_in_the_share(tmp_path):
+    one_in_each_batch = [8 * batch + batch % 8 for batch in range(40)]  # and none where its replacement is
+    spec, _ = break_samples(tmp_path, one_in_each_batch, "picture", num=320)
+    dataset = module({spec: 1}, batches=40, shuffle_window=0, max_bad_fraction=0.1).dataset()
+    for batch in range(19):
+        dataset[batch]
+    with pytest.raises(SampleError, match=r"20 of 1\d\d samples read are broken"):
+        dataset[19]

@@ -1,5 +1,6 @@
 import os
 import pickle
+from io import FileIO
 
 import pytest
 
@@ -7,6 +8,7 @@ from mmret.data import Sample, write_shards
 from mmret.data.index import index_path
 from mmret.data.inflate import seekable, shard_cache
 from mmret.data.reader import ShardReader
+from mmret.data.remote.shard import FileBytes
 from mmret.errors import SampleError
 
 
@@ -130,3 +132,21 @@ def test_a_shard_that_shrank_since_it_was_opened_is_a_broken_sample_not_a_crash(
     os.truncate(large.shard_path(0), large.shards[0].bytes // 2)
     with pytest.raises(SampleError, match=r":3: the shard ends before this sample does"):
         list(reader.read_all([3], views=True))
+
+
+def test_a_shard_emptied_before_its_first_view_is_a_broken_sample(large):
+    reader = ShardReader(large)
+    reader.name(0)
+    os.truncate(large.shard_path(0), 0)
+    with pytest.raises(SampleError, match=r":0: the shard ends before this sample does"):
+        list(reader.read_all([0], views=True))
+
+
+@pytest.mark.parametrize("how", ["read", "view"])
+def test_a_closed_file_is_not_read_by_its_number(tmp_path, how):
+    (tmp_path / "one").write_bytes(b"one")
+    (tmp_path / "two").write_bytes(b"two")
+    file = FileBytes(FileIO(tmp_path / "one"))
+    file.close()
+    with FileIO(tmp_path / "two"), pytest.raises(ValueError, match="closed file"):  # gets the same number
+        getattr(file, how)(0, 3)
