@@ -27,6 +27,7 @@ from mmret.ops import rank_and_world
 from mmret.ops.memory import peak_memory_mb
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe, Stage, TrainerConfig
+from mmret.training.allocator import keep_freed_memory
 from mmret.training.averaging import MovingAverage
 from mmret.training.best import BestModels, best_models, measured_names
 from mmret.training.callbacks import EvaluateInTraining, progress
@@ -116,6 +117,8 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
     if average is not None:
         callbacks.insert(0, average)  # before anything that saves or measures
     trainer = _trainer(recipe, stage, folder, callbacks, files, step)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +38,12 @@ SIZES = {
     ),
 }
 """Shipped tiny recipe -> its stage that trains, queries of a rank in a step, changes that make a step take seconds."""
-TOWER = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4}
+TOWER: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+}
 """A CLIP vision tower of 5 M parameters, random, for the two models whose tiny tower costs nothing."""
 
 
@@ -137,7 +143,7 @@ def _start(name: str, out: Path, steps: int, core: int, rank: int = 0, port: int
 
 
 def _speeds(started: list[_Process]) -> list[float]:
-    """Samples/s over the last batches of each; those that train together have one log."""
+    """Samples/s of each after its first step, which waits for memory; those that train together have one log."""
     for one in started:
         _, errors = one.process.communicate(timeout=1800)
         if one.process.returncode:
@@ -145,9 +151,10 @@ def _speeds(started: list[_Process]) -> list[float]:
     speeds = []
     for one in started:
         with one.log.open(newline="") as file:
-            speeds.append(
-                [float(row["train/samples_per_s"]) for row in csv.DictReader(file) if row["train/samples_per_s"]][-1]
-            )
+            # Of all steps so far, at each step.
+            means = [float(row["train/samples_per_s"]) for row in csv.DictReader(file) if row["train/samples_per_s"]]
+        steps = len(means)
+        speeds.append((steps - 1) / (steps / means[-1] - 1 / means[0]))
     return speeds
 
 
