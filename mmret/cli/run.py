@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     # reach as soon as one step reaches all (`training.stage.strategy_name`).
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     loaded = load_for_launch(args.recipe, args.overrides, os.environ)
+    from mmret.training.group import leave_group
     from mmret.training.stages import run_recipe
 
     check_restart(loaded.recipe, os.environ)
@@ -35,4 +36,5 @@ def run(args: argparse.Namespace) -> int:
         return leave(stopped, os.environ)
     if process_rank(os.environ) == 0:
         say(f"done: {out}", "green")
+    leave_group()
     return 0
