@@ -24,12 +24,30 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """--workers."""
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="processes; default: as many as processors, one for small data"
+        "--workers", type=count, metavar="N", help="processes; default: as many as processors, one for small data"
     )
 
 
-def _count(text: str) -> int:
+def add_encoding(parser: argparse.ArgumentParser) -> None:
+    """--batch-size, --num-workers and --device of a pass of a model over rows."""
+    add_batch_size(parser, 64, "rows encoded at once")
+    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that read and decode (0)")
+    add_device(parser)
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    """--batch-size."""
+    parser.add_argument("--batch-size", type=count, default=default, metavar="N", help=f"{what} ({default})")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+
+
+def count(text: str) -> int:
+    """What an argument of at least 1 is read with."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"want a number of at least 1, got '{text}'")
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmret.cli.arguments import add_batch_size, add_device, count
 from mmret.cli.console import say
 from mmret.errors import ConfigError, SampleError
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 SUMMARY = "make a visual tokenizer of a vision tower and pictures (for the mim objective)"
 PER_TOKEN = 64
 """Patches of the sample for each token: enough for means, and 8192 tokens still fit in memory."""
-COUNTS = ("tokens", "image_px", "patch_px", "samples", "rounds", "batch_size")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vision-px", type=int, metavar="N", help="size of its pictures; default: its own")
     parser.add_argument("--vision-mean", metavar="M[,M,M]", help="what its weights were trained with; default: known")
     parser.add_argument("--vision-std", metavar="S[,S,S]", help="likewise")
-    parser.add_argument("--tokens", type=int, default=8192, metavar="K", help="size of the vocabulary (8192)")
-    parser.add_argument("--image-px", type=int, default=224, metavar="N", help="the model's model.image_px (224)")
-    parser.add_argument("--patch-px", type=int, default=16, metavar="N", help="the model's model.patch_px (16)")
-    parser.add_argument("--samples", type=int, default=5000, metavar="N", help="pictures to look at (5000)")
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="steps of k-means (20)")
+    parser.add_argument("--tokens", type=count, default=8192, metavar="K", help="size of the vocabulary (8192)")
+    parser.add_argument("--image-px", type=count, default=224, metavar="N", help="the model's model.image_px (224)")
+    parser.add_argument("--patch-px", type=count, default=16, metavar="N", help="the model's model.patch_px (16)")
+    parser.add_argument("--samples", type=count, default=5000, metavar="N", help="pictures to look at (5000)")
+    parser.add_argument("--rounds", type=count, default=20, metavar="N", help="steps of k-means (20)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of pictures and centroids (0)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures encoded at once (64)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_batch_size(parser, 64, "pictures encoded at once")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,9 +52,6 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder, or delete it first")
-    for name in COUNTS:
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if args.image_px % args.patch_px:
         raise ConfigError(f"--image-px {args.image_px} is not a multiple of --patch-px {args.patch_px}")
     if args.vision == "tiny":

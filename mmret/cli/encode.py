@@ -6,9 +6,9 @@ import argparse
 import os
 from collections.abc import Mapping
 
+from mmret.cli.arguments import add_encoding, count
 from mmret.cli.console import say
 from mmret.cli.evaluate import find_model
-from mmret.errors import ConfigError
 
 SUMMARY = "encode a corpus, or queries, to disk: restartable, in slices over a job array or ranks"
 
@@ -22,18 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", required=True, help="where the parts go; all slices write there")
     parser.add_argument("--side", choices=["document", "query"], default="document", help="what to encode (document)")
     parser.add_argument("--slice", metavar="K/N", help="only every Nth part from the Kth on; slurm: by the job array")
-    parser.add_argument("--rows-per-part", type=int, default=8192, metavar="N", help="rows of a file (8192)")
+    parser.add_argument("--rows-per-part", type=count, default=8192, metavar="N", help="rows of a file (8192)")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of the file (float32)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
-    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that read and decode (0)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_encoding(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Encode what is not there yet."""
-    for name in ("rows_per_part", "batch_size"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     slice = slice_of(args.slice, os.environ)
     folder, _ = find_model(args.checkpoint)
     from mmret.evaluation.encode import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmret.cli.arguments import add_json
+from mmret.cli.arguments import add_batch_size, add_device, add_json
 from mmret.cli.console import console, say, write_json
 from mmret.errors import ConfigError
 from mmret.recipe import Recipe, load_recipe
@@ -23,9 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="benchmarks (mmret ls benchmarks), single splits, or a suite (m2kr); default for a run: its recipe's",
     )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
+    add_batch_size(parser, 64, "rows encoded at once")
     parser.add_argument("--dim", type=int, metavar="N", help="use the first N numbers of each embedding (matryoshka)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_device(parser)
     parser.add_argument("--no-controls", action="store_true", help="leave the benchmarks' controls out")
     parser.add_argument(
         "--rerank", type=int, metavar="K", help="sort the first K documents of each query anew by the itm head"
@@ -41,8 +41,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure; tables on stderr, with --json the metrics by name on stdout."""
-    if args.batch_size < 1:
-        raise ConfigError(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.rerank_score and args.rerank is None:
         raise ConfigError("--rerank-score says how to re-rank; give --rerank K beside it")
     folder, recipe = find_model(args.checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,12 +29,14 @@ from mmret.cli import (
 )
 from mmret.cli.console import say, show_log
 from mmret.cli.verb import Verb
-from mmret.errors import ConfigError, MMRetError
+from mmret.errors import ConfigError, EnvironmentProblem, MMRetError
 from mmret.launch import process_rank
 from mmret.recipe.problem import did_you_mean
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What an operating system says where no more can be written."""
 
 
 VERBS: dict[str, Verb] = {
@@ -65,6 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MMRetError as error:
         say(str(error), "red")
         return error.exit_code
+    except OSError as error:  # wherever a log or a result is written, also by libraries
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say(
+            f"{where}{error.strerror}. Make room, or choose another folder; what was saved stays as it is", "red"
+        )
+        return EnvironmentProblem.exit_code
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped", "yellow")
         return INTERRUPTED

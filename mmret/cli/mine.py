@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmret.cli.arguments import add_json
+from mmret.cli.arguments import add_encoding, add_json
 from mmret.cli.console import console, say, write_json
 from mmret.cli.evaluate import find_model
 from mmret.errors import ConfigError
@@ -31,16 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="of --sampling random (0)")
     parser.add_argument("--rerank", action="store_true", help="score what is found once more by the itm head")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
-    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that read and decode (0)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_encoding(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Mine and write; a table on stderr, with --json the report on stdout."""
-    if args.batch_size < 1:
-        raise ConfigError(f"--batch-size must be at least 1, got {args.batch_size}")
     from mmret.evaluation.mining.rules import MiningRules
 
     rules = MiningRules(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmret.cli.arguments import add_encoding, count
 from mmret.cli.console import say
 from mmret.cli.evaluate import find_model
 from mmret.errors import ConfigError
@@ -20,19 +21,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=["rag", "trec"], default="rag", help="rag: JSON lines with texts; trec: a run file"
     )
-    parser.add_argument("--k", type=int, default=5, metavar="K", help="documents a question (5)")
+    parser.add_argument("--k", type=count, default=5, metavar="K", help="documents a question (5)")
     parser.add_argument("--images", metavar="FOLDER", help="rag: write the questions' pictures there and name them")
     parser.add_argument("--encoded", metavar="FOLDER", help="the documents' embeddings, by mmret encode")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="rows encoded at once (64)")
-    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that read and decode (0)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_encoding(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Search and write the file."""
-    for name in ("k", "batch_size"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     folder, _ = find_model(args.checkpoint)
     import torch
 

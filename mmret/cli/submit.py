@@ -7,6 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
+from mmret.cli.arguments import count
 from mmret.cli.console import say, write
 from mmret.errors import ConfigError
 from mmret.launch.array import check_outs, check_resources, tasks_of, variant_files
@@ -29,13 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="as for mmret run; with an array, {array} and {variant} stand for the task's number and recipe",
     )
     asked = parser.add_argument_group("resources")
-    asked.add_argument("--nodes", type=int, metavar="N", help="default: the recipe's trainer.num_nodes")
-    asked.add_argument("--gpus-per-node", type=int, metavar="N", help="one task each; default: trainer.devices")
-    asked.add_argument("--tasks-per-node", type=int, metavar="N", help="processes on a node, without GPUs")
-    asked.add_argument("--cpus-per-task", type=int, metavar="N", help="default: data.num_workers + 1")
+    asked.add_argument("--nodes", type=count, metavar="N", help="default: the recipe's trainer.num_nodes")
+    asked.add_argument("--gpus-per-node", type=count, metavar="N", help="one task each; default: trainer.devices")
+    asked.add_argument("--tasks-per-node", type=count, metavar="N", help="processes on a node, without GPUs")
+    asked.add_argument("--cpus-per-task", type=count, metavar="N", help="default: data.num_workers + 1")
     asked.add_argument("--time", metavar="D-HH:MM:SS", help="limit of one start; a run goes on after it")
     asked.add_argument(
-        "--notice", type=int, default=NOTICE_S, metavar="SECONDS", help=f"for the last checkpoint ({NOTICE_S})"
+        "--notice", type=count, default=NOTICE_S, metavar="SECONDS", help=f"for the last checkpoint ({NOTICE_S})"
     )
     for name in _DIRECT:
         asked.add_argument(f"--{name}", metavar="TEXT", help="as for sbatch")
@@ -50,7 +51,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Freeze, write the script, submit it."""
-    _check_counts(args)
     frozen, job = _command(args) if args.command else _recipes(args)
     script = frozen.folder / "job.sbatch"
     script.write_text(render(job, frozen.folder, Path.cwd(), frozen.commit))
@@ -65,13 +65,6 @@ def run(args: argparse.Namespace) -> int:
     say(f"job {number}: {script}", "green")
     say(f"its log: {frozen.folder / log}")
     return 0
-
-
-def _check_counts(args: argparse.Namespace) -> None:
-    for name in ("nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "notice"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
 def _resources(args: argparse.Namespace) -> Resources:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from mmret.cli.arguments import add_json, add_workers
 from mmret.cli.console import console, say, write_json
-from mmret.data.care import CheckReport, Collection, check
 from mmret.errors import SampleError
+
+if TYPE_CHECKING:
+    from mmret.data.care import CheckReport
 
 SUMMARY = "find truncated tars, duplicate keys, half samples, broken pictures, missing fields, wrong counts"
 SHOWN = 40
@@ -31,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check each; the exit code says whether anything is wrong."""
+    from mmret.data.care import Collection, check
     from mmret.training.progress import track
 
     reports = [check(Collection.find(target), args.workers, track) for target in args.targets]

@@ -6,7 +6,6 @@ import argparse
 
 from mmret.cli.arguments import add_json, add_workers
 from mmret.cli.console import say, write_json
-from mmret.data.care import index_tars
 
 SUMMARY = "index tars of others, such as an img2dataset folder, where they lie: manifest, member indexes, data spec"
 
@@ -22,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Index; what was written, and how a recipe names it."""
+    from mmret.data.care import index_tars
     from mmret.training.progress import track
 
     found = index_tars(args.tars, args.name, args.skip_broken, args.workers or 4, track)

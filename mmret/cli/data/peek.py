@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
 from mmret.cli.console import console, write
-from mmret.data.care import Collection, Looked, look
 from mmret.errors import ConfigError, SampleError
-from mmret.types import Content, EncodedImage
+
+if TYPE_CHECKING:
+    from mmret.data.care import Looked
+    from mmret.types import Content, EncodedImage
 
 SUMMARY = "show samples in the terminal, or as an HTML contact sheet with pictures and texts"
 WIDTH = 40
@@ -34,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Show; samples that cannot be read show why."""
     if args.num < 1:
         raise ConfigError(f"-n must be at least 1, got {args.num}")
+    from mmret.data.care import Collection, look
+
     collection = Collection.find(args.target)
     samples = look(collection, args.num)
     if args.html:
@@ -79,6 +83,8 @@ def _picture(image: EncodedImage) -> Text:
     label = f"picture {picture.width} x {picture.height} px, {len(image.data) / 1000:,.0f} kB"
     if not console.is_terminal or console.no_color:
         return Text(label, "dim")
+    import numpy as np
+
     height = max(round(WIDTH * picture.height / picture.width / 2), 1)
     small = picture.resize((WIDTH, 2 * min(height, WIDTH // 2)))
     pixels = np.asarray(small).tolist()

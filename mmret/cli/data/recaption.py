@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmret.cli.arguments import add_batch_size, add_device, count
 from mmret.cli.console import say
 from mmret.errors import ConfigError, SampleError
 
@@ -25,16 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="FOLDER", required=True, help="a captioning model of transformers")
     parser.add_argument("--out", metavar="FOLDER", help="where to write; default: recaptions/<name of the source>")
     parser.add_argument("--prompt", metavar="TEXT", help="what the model is asked; default: nothing, as BLIP wants it")
-    parser.add_argument("--max-tokens", type=int, default=40, metavar="N", help="most tokens of a caption (40)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at once (32)")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--max-tokens", type=count, default=40, metavar="N", help="most tokens of a caption (40)")
+    add_batch_size(parser, 32, "pictures at once")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write `recaptions.arrow` and a data spec that names it; say how many captions there are."""
-    for name in ("max_tokens", "batch_size"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     import torch
 
     from mmret.data.recaptions import write_recaptions

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from mmret.cli.arguments import add_json, add_workers
 from mmret.cli.console import console, say, write, write_json
-from mmret.data.care import Collection, Statistics, statistics
-from mmret.data.care.statistics import quantiles
+
+if TYPE_CHECKING:
+    from mmret.data.care import Statistics
 
 SUMMARY = "count samples, lengths of texts, sizes of pictures and repeats; with --html as plots"
 
@@ -27,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read everything once; tables on stderr."""
+    from mmret.data.care import Collection, statistics
     from mmret.training.progress import track
 
     found = statistics(Collection.find(args.target), args.workers, track)
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _distributions(found: Statistics) -> Table:
+    from mmret.data.care.statistics import quantiles
+
     table = Table(box=None, pad_edge=False)
     for heading in ("", "", "count", "least", "5 %", "median", "95 %", "most"):
         table.add_column(heading, justify="right" if heading else "left")

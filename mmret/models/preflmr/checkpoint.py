@@ -15,6 +15,7 @@ from torch import Tensor
 import mmret
 from mmret.errors import CheckpointError, ConfigError
 from mmret.models.backbones import TextSpec, VisionSpec
+from mmret.models.backbones.source import folder_config
 from mmret.models.preflmr.build import tokenizer_in, tokenizer_of
 from mmret.models.preflmr.config import PreFLMRConfig
 from mmret.models.weights import load_strictly, read_weights
@@ -119,16 +120,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it is no JSON object.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} is no checkpoint: it has no config.json")
     try:
-        settings = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} is no JSON object")
-    return settings
+        return folder_config(folder, "checkpoint")
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ def build_picture():
     ("arguments", "message"),
     [
         (["--image-px=30"], "--image-px 30 is not a multiple of --patch-px 8"),
-        (["--samples=0"], "--samples must be at least 1, got 0"),
+        (["--samples=0"], "--samples: must be at least 1, got 0"),
         (["--vision-mean=a"], "--vision-mean wants one number or three"),
         (["--vision-std=1,2"], "--vision-std wants one number or three"),
         (["--vision=tiny"], "--vision tiny has random weights"),

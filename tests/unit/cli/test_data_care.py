@@ -127,7 +127,7 @@ def test_a_manifest_alone_will_do(tmp_path, capsys):
         ),
         (["data", "check", "no/such"], "no data spec 'no/such'"),
         (["data", "check", "none.json"], "no such manifest"),
-        (["data", "check", "x", "--workers", "0"], "want a number of at least 1"),
+        (["data", "check", "x", "--workers", "0"], "--workers: must be at least 1, got 0"),
         (["data"], "mmret data ACTION"),
     ],
 )

@@ -1,5 +1,6 @@
 """Verbs, exit codes, and messages instead of tracebacks."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -98,6 +99,27 @@ def test_each_kind_of_error_has_its_exit_code_and_no_traceback(error, code, trai
     monkeypatch.setattr(mmret.training.stages, "run_recipe", fail)
     assert main(["run", write(TINY)]) == code
     assert capsys.readouterr().err == "shard-0:17 is broken [not markup]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room"),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x/metrics.csv"), "runs/x/metrics.csv: Read-only"),
+    ],
+)
+def test_a_full_disk_is_a_message_whoever_writes(error, said, trained, write, monkeypatch, capsys):
+    import mmret.training.stages
+
+    def fail(recipe, fresh=False):
+        raise error
+
+    monkeypatch.setattr(mmret.training.stages, "run_recipe", fail)
+    assert main(["run", write(TINY)]) == 3
+    assert said in capsys.readouterr().err
+    error.errno = errno.EPERM  # nothing that room would help: a fault, to be seen whole
+    with pytest.raises(OSError):
+        main(["run", write(TINY)])
 
 
 def test_ctrl_c_says_how_to_go_on(trained, write, monkeypatch, capsys):
@@ -243,3 +265,10 @@ def test_it_starts_as_a_module_and_as_a_file(command, tmp_path):
         [sys.executable, *command, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr.split()[0]) == (0, "mmret")
+
+
+def test_the_command_line_starts_without_torch():
+    # Seconds of every `mmret --help`; and what torch reads from the environment, `run` sets first.
+    program = "import sys, mmret.cli.main; print(*{'torch', 'transformers', 'pyarrow', 'numpy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

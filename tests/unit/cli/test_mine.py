@@ -36,7 +36,7 @@ def test_a_saved_model_mines_and_the_new_spec_opens(folders, capsys):
     [
         (["--range", "10-50"], "--range: want FROM:TO, two ranks such as 10:50, got '10-50'"),
         (["--range", "10:500"], "--range 10:500: want 0 <= from < to <= 100 (--k)"),
-        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--batch-size", "0"], "--batch-size: must be at least 1, got 0"),
         (["--rerank"], "text on one side and a picture on the other; here queries are text and pictures"),
     ],
 )  # fmt: skip

@@ -20,4 +20,4 @@ def test_captions_are_written_beside_the_shards_and_the_spec_names_them(tmp_path
 
 def test_a_number_below_one_is_refused(tmp_path, capsys):
     assert main(["data", "recaption", "demo/emoji", "--model", "x", "--batch-size", "0"]) == 2
-    assert "--batch-size must be at least 1, got 0" in capsys.readouterr().err
+    assert "--batch-size: must be at least 1, got 0" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_what_the_recipe_says_needs_no_option(write, printed):
         ("{accelerator: cpu}", GPUS, r"trainer\.accelerator  is cpu here, but --gpus-per-node means gpu"),
         ("{}", ["--gpus-per-node=8", "--tasks-per-node=2"], "a task drives one GPU; leave one out"),
         ("{}", [], r"how many devices has a node\? Say --gpus-per-node N"),
-        ("{}", ["--gpus-per-node=0"], "--gpus-per-node must be at least 1, got 0"),
+        ("{}", ["--gpus-per-node=0"], "--gpus-per-node: must be at least 1, got 0"),
         ("{}", [*GPUS, "--name=bash"], "a job of that name counts as a shell"),
         ("{}", [*GPUS, "--array=0-3"], "all tasks would train the same"),
         ("{}", [*GPUS, "--array=0-1", "seed={array}"], "would both write into runs/tiny; give each its own"),

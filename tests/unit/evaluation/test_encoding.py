@@ -40,6 +40,14 @@ def encoded(toy, out, side="document", model=None, **settings):
     return encode_to_disk(model or WordRetriever(), target, out, Settings(batch_size=3), rows_per_part=10, **settings)
 
 
+def replace_part(toy, out, number, by):
+    """An encoded corpus with one part in another's place, not yet looked through."""
+    encoded(toy, out)
+    (out / "complete.json").unlink()
+    parts = sorted(out.glob("part-*"))
+    parts[number].write_bytes(parts[by].read_bytes())
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -145,20 +153,14 @@ def test_search_refuses_embeddings_of_other_documents(toy, tmp_path, monkeypatch
 
 
 def test_an_id_that_comes_twice_is_found_when_the_last_part_is_there(toy, tmp_path):
-    encoded(toy, tmp_path)
-    (tmp_path / "complete.json").unlink()
-    parts = sorted(tmp_path.glob("part-*"))
-    parts[1].write_bytes(parts[0].read_bytes())
+    replace_part(toy, tmp_path, 1, by=0)
     with pytest.raises(SampleError, match=r"is that of rows 0 and 10; each row has its own"):
         encoded(toy, tmp_path)
     assert not (tmp_path / "complete.json").exists()
 
 
 def test_a_part_with_a_row_too_few_is_named(toy, tmp_path):
-    encoded(toy, tmp_path)
-    (tmp_path / "complete.json").unlink()
-    parts = sorted(tmp_path.glob("part-*"))
-    parts[0].write_bytes(parts[3].read_bytes())
+    replace_part(toy, tmp_path, 0, by=3)
     with pytest.raises(SampleError, match=r"part-00000-of-00004.arrow: 2 rows, want 10; delete it"):
         encoded(toy, tmp_path)
 
