@@ -1,6 +1,6 @@
 """One and two processes on CPUs, a core and a thread each, the same work a rank: what training together costs.
 
-    python -m tests.bench.scaling [--steps 6] [--rounds 3]
+    python -m tests.bench.scaling [--steps 7] [--rounds 3]
 
 A round runs, one after the other: one process alone on core 0; two that train together (DDP, gloo); two that know
 nothing of each other, at the same time. The last show what the machine itself loses by having two cores busy (memory,
@@ -70,7 +70,7 @@ class Row:
         return self.together / self.apart
 
 
-def run(steps: int = 6, rounds: int = 3, architectures: list[str] | None = None) -> list[Row]:
+def run(steps: int = 7, rounds: int = 3, architectures: list[str] | None = None) -> list[Row]:
     """Measure; needs two cores."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -168,7 +168,7 @@ def main() -> None:
     """Print the table, write runs/bench/scaling.json."""
     parser = argparse.ArgumentParser(description="scaling from one CPU process to two")
     parser.add_argument("--only", nargs="+", choices=[*SIZES], help="default: all architectures")
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     rows = run(args.steps, args.rounds, args.only)
