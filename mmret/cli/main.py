@@ -72,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        say(
-            f"{where}{error.strerror}. Make room, or choose another folder; what was saved stays as it is", "red"
-        )
+        say(f"{where}{error.strerror}. Make room, or choose another folder; what was saved stays as it is", "red")
         return EnvironmentProblem.exit_code
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped", "yellow")
