@@ -78,9 +78,13 @@ class Inputs:
             return Inputs(
                 {k: v[rows] for k, v in self.dense.items()}, {k: [v[i] for i in index] for k, v in self.ragged.items()}
             )
-        index = [int(i) for i in rows]
+        numbers = rows if isinstance(rows, Tensor) else torch.tensor(rows, dtype=torch.long)
+        # Once to each device, and without waiting for it; back from it only where there are rows to pick one by one.
+        at_once = numbers.device.type == "cpu"
+        there = {d: numbers.to(d, non_blocking=at_once) for d in {v.device for v in self.dense.values()}}
+        index = numbers.tolist() if self.ragged else []
         return Inputs(
-            {k: v[torch.as_tensor(index, device=v.device)] for k, v in self.dense.items()},
+            {k: v[there[v.device]] for k, v in self.dense.items()},
             {k: [v[i] for i in index] for k, v in self.ragged.items()},
         )
 
@@ -138,7 +142,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.document is not None and self.document_counts is not None:
-            if len(self.document) != int(self.document_counts.sum()):
+            # Not again after a move to a GPU, which it would wait for.
+            if not self.document_counts.is_cuda and len(self.document) != int(self.document_counts.sum()):
                 raise ValueError(
                     f"{len(self.document)} document rows, want {int(self.document_counts.sum())} (sum of the counts)"
                 )

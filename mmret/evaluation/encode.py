@@ -112,10 +112,16 @@ def read(
     batches = [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
     batches = batches[rank::world]
     data = _Batches(content, batches, model.processor, role)
-    loader = DataLoader(data, batch_size=None, num_workers=num_workers, generator=torch.Generator())
     device = device_of(model)
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=num_workers,
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available() and device.type == "cuda",
+    )
     for batch, inputs in zip(batches, track(loader, what, len(batches))):
-        yield torch.tensor(batch), inputs.to(device)
+        yield torch.tensor(batch), inputs.to(device, non_blocking=True)
 
 
 def encode_all_queries(
@@ -151,7 +157,8 @@ def compact(embeddings: Embeddings) -> Embeddings:
     if mask is not None:
         kept = mask.any(0)
         kept[0] = True  # at least one column, so that shapes stay shapes
-        vectors, mask = vectors[:, kept], mask[:, kept]
+        columns = kept.nonzero().squeeze(1)
+        vectors, mask = vectors[:, columns], mask[:, columns]
     return Embeddings(vectors, mask, aux)
 
 

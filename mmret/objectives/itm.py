@@ -91,7 +91,8 @@ class ITM(Objective):
         rows = []
         for scores, targets, mask, per_row in sides:
             weights = negative_weights(scores * scale, targets, mask, self._columns(scores, per_row))
-            rows.append(torch.multinomial(weights, 1).squeeze(1))
+            # As torch.multinomial draws one, which first waits for a GPU to say that the weights are valid.
+            rows.append((weights / torch.empty_like(weights).exponential_()).argmax(1))
         return Drawn(*rows)
 
     def loss(self, step: Step, drawn: Drawn) -> LossOutput:

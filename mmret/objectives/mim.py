@@ -125,10 +125,11 @@ class MIM(Objective):
         """The loss of one step; metrics: accuracy over the hidden patches."""
         mask, image = step.image_mask, step.image
         states = step.image_encoder.encode_image_masked(image, mask, self.mask_token)
-        logits = self.head(states[mask]).float()
-        wanted = self.tokens(image.dense["pixel_values"])[mask]
+        hidden = mask.flatten().nonzero().squeeze(1)  # once: a GPU is waited for
+        logits = self.head(states.flatten(0, 1).index_select(0, hidden)).float()
+        wanted = self.tokens(image.dense["pixel_values"]).flatten().index_select(0, hidden)
         total = cross_entropy(logits, wanted, reduction="sum") if len(wanted) else logits.sum() * 0
-        count = torch.tensor(float(len(wanted)), device=mask.device)
+        count = torch.full((), float(len(wanted)), device=mask.device)
         right = (logits.detach().argmax(1) == wanted).float().sum()
         return LossOutput(mean_over_ranks(total, count), {"accuracy": right / count.clamp_min(1)})
 

@@ -66,10 +66,11 @@ class MLM(Objective):
         """The loss of one step; metrics: accuracy, and masked tokens per text."""
         labels = step.masked_text.dense["labels"]
         states = step.pair_encoder.encode_text(step.masked_text) if self.config.text_only else step.pair(True).text
-        chosen = labels != -100
-        logits, wanted = self.logits(states[chosen]).float(), labels[chosen]
+        chosen = (labels != -100).flatten().nonzero().squeeze(1)  # once: a GPU is waited for
+        logits = self.logits(states.flatten(0, 1).index_select(0, chosen)).float()
+        wanted = labels.flatten().index_select(0, chosen)
         total = cross_entropy(logits, wanted, reduction="sum") if len(wanted) else logits.sum() * 0
-        count = torch.tensor(float(len(wanted)), device=labels.device)
+        count = torch.full((), float(len(wanted)), device=labels.device)
         metrics = {
             "accuracy": (logits.detach().argmax(1) == wanted).float().sum() / count.clamp_min(1),
             "masked_tokens": count / len(labels),

@@ -26,7 +26,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], bucket_bytes: int = BU
     for bucket in _buckets([p for p in parameters if p.requires_grad], bucket_bytes):
         first = bucket[0]
         # One flag per parameter travels with the numbers: has any rank a gradient?
-        flags = torch.tensor([float(p.grad is not None) for p in bucket], dtype=first.dtype, device=first.device)
+        flags = torch.tensor([float(p.grad is not None) for p in bucket], dtype=first.dtype)
+        flags = flags.to(first.device, non_blocking=True)
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
         flat = torch.cat([part.reshape(-1).to(first.dtype) for part in parts] + [flags])
         flat /= world  # before the sum: half precision would overflow after it

@@ -84,7 +84,8 @@ class CachedEncoding:
             else:
                 self._chunks.append(self._chunk(rows, kept=number >= len(chunks) - keep))
         whole = Embeddings.cat([chunk.leaf for chunk in self._chunks])
-        self.embeddings = whole.select(torch.cat(list(chunks)).argsort().to(whole.vectors.device))
+        order = torch.cat(list(chunks)).argsort()
+        self.embeddings = whole.select(order.to(whole.vectors.device, non_blocking=True))
         """All N rows in their order. A loss's backward stops at the chunks; `replay` goes on from there."""
 
     @property

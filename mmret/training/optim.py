@@ -121,8 +121,9 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, scales: Mapping[
         ],
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
-        # Not on CUDA: there Lightning cannot clip scaled fp16 gradients of a fused optimizer.
-        fused=all(p.device.type == "cpu" for ps in groups.values() for p in ps),
+        # Not on CUDA: there Lightning cannot clip scaled fp16 gradients of a fused optimizer. None leaves torch its
+        # choice, foreach; False would mean neither, and a dozen kernels for each parameter.
+        fused=all(p.device.type == "cpu" for ps in groups.values() for p in ps) or None,
     )
     return use_early_epsilon(optimizer) if config.eps_added == "before_correction" else optimizer
 

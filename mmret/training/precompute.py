@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from mmret.data.features import FeatureReader, FeatureWriter, fingerprint
 from mmret.errors import SampleError
+from mmret.evaluation.encode import evaluating
 from mmret.ops import rank_and_world
 from mmret.recipe.schema import FeatureCacheConfig
 from mmret.training.progress import track
@@ -32,6 +33,7 @@ def fill_feature_cache(
     *,
     frozen: set[str] | None = None,
     total: int | None = None,
+    device: torch.device | str | None = None,
 ) -> dict[str, int]:
     """Encode what is not cached yet, and let the model's processor read it.
 
@@ -40,6 +42,7 @@ def fill_feature_cache(
         contents: everything a stage or an evaluation will encode, repeats allowed.
         frozen: names of the towers that may be cached; None: those without a trainable parameter.
         total: number of contents, for the progress bar.
+        device: the model goes there, and back (a stage's own is on the CPU until its fit); None: it stays.
 
     Returns:
         Rows newly encoded by each tower on this rank.
@@ -58,36 +61,33 @@ def fill_feature_cache(
     writers: dict[str, FeatureWriter] = {}
     written: set[tuple[str, bytes]] = set()
     full = False
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for role, rows in _missing(model.processor, track(contents, "Encoding frozen towers", total), readers, rank, world):
-        if full:
-            break
-        rows, inputs = _processed(model.processor, rows, role)
-        if not rows:
-            continue
-        inputs = inputs.to(next(model.parameters()).device)
-        if not any(content.images for content in rows):
-            # Else a picture that stands in for a missing one would be encoded over and over.
-            inputs = Inputs({k: v for k, v in inputs.dense.items() if k not in ("pixel_values", "use_image")})
-        keys = model.processor.tower_keys(rows, role)
-        with torch.inference_mode():
+    with evaluating(model, device) as place:
+        rest = track(contents, "Encoding frozen towers", total)
+        for role, rows in _missing(model.processor, rest, readers, rank, world):
+            if full:
+                break
+            rows, inputs = _processed(model.processor, rows, role)
+            if not rows:
+                continue
+            inputs = inputs.to(place)
+            if not any(content.images for content in rows):
+                # Else a picture that stands in for a missing one would be encoded over and over.
+                inputs = Inputs({k: v for k, v in inputs.dense.items() if k not in ("pixel_values", "use_image")})
+            keys = model.processor.tower_keys(rows, role)
             features = model.tower_features(inputs, role)
-        for name in sorted(frozen & features.keys()):
-            for key, row in zip(keys[name], features[name]):
-                if key is None or key in readers[name] or (name, key) in written:
-                    continue
-                if name not in writers:
-                    writers[name] = FeatureWriter(root, prints[name], config.dtype, config.max_gb)
-                if not writers[name].add(key, row):
-                    full = True
-                    break
-                written.add((name, key))
-                counts[name] += 1
+            for name in sorted(frozen & features.keys()):
+                for key, row in zip(keys[name], features[name]):
+                    if key is None or key in readers[name] or (name, key) in written:
+                        continue
+                    if name not in writers:
+                        writers[name] = FeatureWriter(root, prints[name], config.dtype, config.max_gb)
+                    if not writers[name].add(key, row):
+                        full = True
+                        break
+                    written.add((name, key))
+                    counts[name] += 1
     for writer in writers.values():
         writer.close()
-    for module, training in modes.items():  # one by one: frozen towers are in eval mode while the rest trains
-        module.training = training
     if full:
         logger.warning(
             "feature cache %s is full (feature_cache.max_gb = %g): the rest is encoded as it comes; "

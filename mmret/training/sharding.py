@@ -147,7 +147,8 @@ class ShardedStrategy(ModelParallelStrategy):
         for name, empty in self._empty.named_parameters():
             full = cast(DTensor, parts[name].detach()).full_tensor().view(empty.shape)
             memo[id(empty)] = nn.Parameter(full, requires_grad=empty.requires_grad)
-        plain = copy.deepcopy(self._empty, memo)
+        # To the device goes what is no parameter: mim's tokenizer, which was copied before the rest went there.
+        plain = copy.deepcopy(self._empty, memo).to(self.root_device)
         try:
             self._root.model, self._root.objectives = plain["model"], plain["objectives"]
             yield

@@ -138,7 +138,9 @@ class Throughput(Callback):
         self.seconds += took
         self._recent.append((took, wait))
         self._since, self._waited = now, waited
-        pl_module.log_dict(self.reading().numbers(), rank_zero_only=True)
+        # As tensors that stay on the CPU: Lightning sends plain numbers to the GPU, and waits for it at each.
+        numbers = {name: torch.tensor(value) for name, value in self.reading().numbers().items()}
+        pl_module.log_dict(numbers, rank_zero_only=True)
 
     def on_exception(self, *_: Any) -> None:
         """A step that was being counted came to no end."""

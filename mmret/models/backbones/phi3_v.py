@@ -41,7 +41,8 @@ class LongRope(nn.Module):
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Positions [B, L] -> cosines and sines [B, L, head size], of x's type."""
         width = position_ids.shape[-1] if self.width is None else self.width
-        factor = torch.tensor(self.long if width > self.original else self.short, dtype=torch.float32, device=x.device)
+        factor = torch.tensor(self.long if width > self.original else self.short, dtype=torch.float32)
+        factor = factor.to(x.device, non_blocking=True)
         exponent = torch.arange(0, 2 * self.pairs, 2, dtype=torch.float32, device=x.device) / (2 * self.pairs)
         angles = position_ids[..., None].float() * (1.0 / (factor * self.theta**exponent))
         angles = torch.cat((angles, angles), dim=-1)

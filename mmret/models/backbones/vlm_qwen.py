@@ -110,12 +110,15 @@ class Qwen2VL(Family):
         Made here and not by transformers, which takes two pictures without a token between them for one.
         """
         kinds = {self.config["image_token_id"]: "image_grid_thw", self.config["video_token_id"]: "video_grid_thw"}
-        positions = torch.zeros(3, *ids.shape, dtype=torch.long, device=ids.device)
+        # Worked out on the CPU: everything comes from a GPU, and goes there, once.
+        words, real_places = torch.stack([ids, mask.to(ids.dtype)]).cpu()
+        sizes = {name: _on_cpu(rows) for name, rows in ragged.items() if not name.startswith("pixel_values")}
+        positions = torch.zeros(3, *ids.shape, dtype=torch.long)
         for row in range(len(ids)):
-            real = mask[row].bool()
-            own = {name: rows[row] for name, rows in ragged.items()}
+            real = real_places[row].bool()
+            own = {name: rows[row] for name, rows in sizes.items()}
             grids = {token: iter(self._grids(name, own)) for token, name in kinds.items() if name in own}
-            tokens, parts, at, place = ids[row, real].tolist(), [], 0, 0
+            tokens, parts, at, place = words[row, real].tolist(), [], 0, 0
             while at < len(tokens):
                 if tokens[at] in grids:
                     frames, height, width, step = next(grids[tokens[at]])
@@ -125,12 +128,13 @@ class Qwen2VL(Family):
                     part = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
                     place, part = place + max(height, width) // merge, part + place
                 else:
-                    part = torch.full((3, 1), place)
-                    place += 1
+                    stop = next((i for i in range(at, len(tokens)) if tokens[i] in grids), len(tokens))
+                    part = torch.arange(place, place + stop - at).expand(3, -1)
+                    place += stop - at
                 parts.append(part)
                 at += part.shape[1]
-            positions[:, row, real] = torch.cat(parts, 1).to(ids.device)
-        return positions
+            positions[:, row, real] = torch.cat(parts, 1)
+        return positions.to(ids.device, non_blocking=True)
 
     def _grids(self, name: str, row: Mapping[str, Tensor]) -> list[tuple[int, int, int, float]]:
         """Frames, rows and columns of patches of what stands together in a row, and positions from frame to frame."""
@@ -188,3 +192,8 @@ class Qwen25VL(Qwen2VL):
             "fullatt_block_indexes": [1],
             "out_hidden_size": 32,
         }
+
+
+def _on_cpu(rows: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The tensors of all rows, fetched together."""
+    return torch.cat(list(rows)).cpu().split([len(row) for row in rows])

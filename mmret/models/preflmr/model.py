@@ -214,5 +214,7 @@ def _text_mask(inputs: Inputs) -> Tensor:
 
 def _embeddings(parts: list[Tensor], masks: list[Tensor]) -> Embeddings:
     """Join, then normalise: a place that was zeroed stays zero. float32 even under autocast."""
+    mask = torch.cat(masks, 1)
     vectors = normalize(torch.cat([part.float() for part in parts], 1), dim=2, eps=1e-12)
-    return Embeddings(vectors, torch.cat(masks, 1))
+    # Zeros again for their gradient's sake: over 1e-12 it would be infinite in float16, and NaN after the mask.
+    return Embeddings(vectors.masked_fill(~mask.unsqueeze(2), 0), mask)

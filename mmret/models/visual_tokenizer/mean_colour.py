@@ -23,5 +23,5 @@ class MeanColour(VisualTokenizer):
         side = max(pixels.shape[-1] // window, 1) * window
         means = torch.nn.functional.avg_pool2d(resized(pixels, side), side // window).flatten(2)
         steps = (means * LEVELS).long().clamp(0, LEVELS - 1)
-        weights = torch.tensor([LEVELS**2, LEVELS, 1], device=pixels.device)
-        return (steps * weights[:, None]).sum(1)
+        red, green, blue = steps.unbind(1)
+        return LEVELS**2 * red + LEVELS * green + blue

@@ -135,8 +135,9 @@ class VLM2Vec(Retriever):
         """[B, D] state of each row's last real token, after the final norm."""
         ids, mask = inputs.dense["input_ids"], inputs.dense["attention_mask"]
         # A part of a batch keeps the whole's padding; places that none of its rows uses cost time only.
-        used = mask.any(0).nonzero()
-        ids, mask = (x[:, int(used[0]) : int(used[-1]) + 1] for x in (ids, mask))
+        used = mask.any(0).int()
+        before, behind = torch.stack([used.argmax(), used.flip(0).argmax()]).tolist()
+        ids, mask = (x[:, before : x.shape[1] - behind] for x in (ids, mask))
         if self.prompt is None:
             states = self.hidden(ids, mask, inputs)
         else:

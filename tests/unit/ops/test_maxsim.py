@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -46,6 +48,20 @@ def test_gradient_equals_autograd_of_the_full_similarity_grid():
     theirs = torch.autograd.grad((einsum_maxsim(queries, documents, mask) * weight).sum(), [queries, documents])
     for mine, reference in zip(ours, theirs):
         torch.testing.assert_close(mine, reference)
+
+
+@pytest.mark.parametrize("together", [2, 4, 100])
+def test_documents_whose_gradients_are_made_together_as_on_a_gpu_get_the_same(together, monkeypatch):
+    queries, documents, mask = toy()
+    mask[4] = False
+    weight = torch.randn(3, 6)
+
+    def gradients():
+        return torch.autograd.grad((maxsim(queries, documents, mask) * weight).sum(), [queries, documents])
+
+    alone = gradients()
+    monkeypatch.setattr(import_module("mmret.ops.maxsim"), "_documents_together", lambda *_: together)
+    torch.testing.assert_close(gradients(), alone)
 
 
 def test_padding_never_wins():

@@ -145,3 +145,12 @@ def test_warm_up_may_be_a_share_of_the_steps():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     build_schedule(optimizer, ScheduleConfig("constant", warmup_fraction=0.5), steps=4)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / 3)
+
+
+def test_on_a_gpu_torch_chooses_how_parameters_are_stepped_together():
+    """`fused: False` would be a choice, too: none of them together."""
+    net = model()
+    scales = freeze(net, {".*": 1})
+    assert build_optimizer(net, OptimizerConfig(lr=1.0), scales).defaults["fused"] is True
+    elsewhere = build_optimizer(net.to("meta"), OptimizerConfig(lr=1.0), scales).defaults
+    assert (elsewhere["fused"], elsewhere["foreach"]) == (None, None)

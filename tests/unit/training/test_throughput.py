@@ -63,6 +63,13 @@ def test_samples_and_waits_are_those_of_the_time_that_passed():
     assert "train/mfu" not in logged
 
 
+def test_no_number_waits_for_a_gpu_to_be_logged():
+    """Lightning makes a tensor of a plain number on the module's device, by a copy that waits."""
+    logged = batch(*meter(), 1.0)
+    assert {type(value) for value in logged.values()} == {torch.Tensor}
+    assert {value.device.type for value in logged.values()} == {"cpu"}
+
+
 def test_a_batch_of_an_accumulated_step_counts_its_part():
     throughput, clock, wait = meter(accumulate=4)
     assert batch(throughput, clock, wait, 1.0)["train/samples_per_s"] == 16

@@ -35,6 +35,22 @@ def test_masked_places_are_exactly_zero():
     assert torch.equal(found.vectors[~found.mask], torch.zeros(int((~found.mask).sum()), 8))
 
 
+def test_masked_query_places_leave_float16_gradients_finite_and_near_those_of_float32():
+    """A zero vector's norm has a gradient of 1e12 times what the score's is, which float16 does not hold."""
+
+    def gradient(dtype):
+        model = toy_model()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            found = model.encode_query(model.processor(QUERIES, "query"))
+            given = model.encode_document(model.processor(DOCUMENTS, "document"))
+        assert not found.mask.all()
+        model.score(found, given).sum().backward()
+        return model.query_text_linear.weight.grad
+
+    half, full = gradient(torch.float16), gradient(torch.float32)
+    assert float((half - full).abs().max()) < 0.03 * float(full.abs().max())
+
+
 def test_stage_one_leaves_the_text_out_but_still_reads_it():
     model = toy_model(query_text_in_score=False)
     found = queries(model)
