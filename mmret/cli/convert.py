@@ -16,7 +16,9 @@ SUMMARY = "write a checkpoint in our layout, or in the one its authors published
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """SOURCE, DEST, KEY=VALUE..., --to, --merge."""
-    parser.add_argument("source", metavar="SOURCE", help="a stage's folder, a model folder, or a published checkpoint")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a stage's or model folder, a published checkpoint, or a .ckpt"
+    )
     parser.add_argument("dest", metavar="DEST", help="what to write; must not exist (VLMo, published: a .pt file)")
     parser.add_argument(
         "settings", metavar="KEY=VALUE", nargs="*", help="settings that the source does not say: relative_text_span=20"
@@ -40,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from mmret.models.publish import publish, settings_beside
     from mmret.objectives.store import copy_objectives, stored_state
 
+    if source.suffix == ".ckpt":
+        return _unfinished(source, dest, args)
     folder = source / "model" if (source / "model").is_dir() else source
     model = load(folder if folder.exists() else args.source, **_settings(args.settings))
     told: dict[str, Any] = {}
@@ -63,6 +67,22 @@ def run(args: argparse.Namespace) -> int:
     beside = f", with {', '.join(f'{key}={value}' for key, value in told.items())}" if told else ""
     heads = list(dict.fromkeys(key.split(".")[0] for key in objectives))
     say(f"{dest}: written, and opens{beside}{'; heads: ' if heads else ''}{', '.join(heads)}", "green")
+    return 0
+
+
+def _unfinished(source: Path, dest: Path, args: argparse.Namespace) -> int:
+    """A checkpoint in the middle of a stage, into a model folder."""
+    if args.to != "mmret" or args.merge or args.settings:
+        raise ConfigError(f"{source}: a checkpoint becomes a model folder first; convert that one further")
+    from mmret.models.load import load
+    from mmret.objectives.store import save_objectives
+    from mmret.training.export import module_of_checkpoint
+
+    module = module_of_checkpoint(source)
+    module.model.save(dest)
+    save_objectives(module.objectives, dest)
+    load(dest)
+    say(f"{dest}: the model of {source}, written, and opens", "green")
     return 0
 
 

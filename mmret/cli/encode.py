@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from mmret.cli.arguments import add_encoding, count
 from mmret.cli.console import say
 from mmret.cli.evaluate import find_model
+from mmret.launch import process_count, process_rank
 
 SUMMARY = "encode a corpus, or queries, to disk: restartable, in slices over a job array or ranks"
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def slice_of(text: str | None, environ: Mapping[str, str]) -> tuple[int, int]:
-    """(number from 0, count) of this process: `--slice`, divided over torchrun's ranks.
+    """(number from 0, count) of this process: `--slice`, divided over the ranks of torchrun or srun.
 
     Raises:
         ConfigError: the text is no slice, or we are not in SLURM.
@@ -64,7 +65,9 @@ def slice_of(text: str | None, environ: Mapping[str, str]) -> tuple[int, int]:
     from mmret.data.sources import Slice
 
     one = Slice.of_slurm(environ) if text == "slurm" else Slice.parse(text)
-    rank, world = int(environ.get("RANK", 0)), int(environ.get("WORLD_SIZE", 1))
+    if text == "slurm" and "WORLD_SIZE" not in environ:  # srun's tasks are counted in it
+        return one.number - 1, one.count
+    rank, world = process_rank(environ), process_count(environ)
     return (one.number - 1) * world + rank, one.count * world
 
 

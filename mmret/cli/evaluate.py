@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from mmret.cli.arguments import add_batch_size, add_device, add_json
 from mmret.cli.console import console, say, write_json
 from mmret.errors import ConfigError
+from mmret.launch import process_count
 from mmret.recipe import Recipe, load_recipe
 from mmret.recipe.rerank import RerankConfig
 
@@ -56,17 +58,25 @@ def run(args: argparse.Namespace) -> int:
     from mmret.evaluation.names import RERANKED
     from mmret.evaluation.suite import expand_targets, print_suite
     from mmret.evaluation.terminal import terminal_table
+    from mmret.training.group import leave_group
+    from mmret.training.joining import join_group
     from mmret.training.progress import track
 
+    rank = 0
+    if process_count(os.environ) > 1:  # they share the encoding and the search
+        rank, _ = join_group("auto" if args.device is None else args.device.partition(":")[0])
     device = args.device or ("cuda" if torch.cuda.is_available() else None)
     chosen = expand_targets(targets)
-    for target, why in chosen.missing.items():
+    for target, why in chosen.missing.items() if rank == 0 else ():
         say(f"{target} is left out: {why}", "yellow")
     evaluator = Evaluator(chosen.targets, out=args.out, batch_size=args.batch_size, device=device, track=track)
     settings = {} if args.dim is None else {"dim": args.dim}
     metrics = evaluate_checkpoint(
         folder, evaluator, controls=not args.no_controls, rerank=rerank, overrides=settings
     ).metrics
+    leave_group()
+    if rank:
+        return 0
     terminal_table(metrics, console=console)
     for suite in chosen.suites:
         name = Path(args.checkpoint).name

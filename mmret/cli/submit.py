@@ -10,9 +10,9 @@ from pathlib import Path
 from mmret.cli.arguments import count
 from mmret.cli.console import say, write
 from mmret.errors import ConfigError
-from mmret.launch.array import check_outs, check_resources, tasks_of, variant_files
+from mmret.launch.array import array_numbers, check_outs, check_resources, tasks_of, variant_files
 from mmret.launch.freeze import Frozen, freeze
-from mmret.launch.job import NOTICE_S, Job, Resources, job_of_recipe, render, resources_in_recipe
+from mmret.launch.job import NOTICE_S, Job, Resources, job_of_recipes, render, resources_in_recipe
 from mmret.launch.slurm import sbatch
 from mmret.recipe import Recipe
 
@@ -95,12 +95,12 @@ def _recipes(args: argparse.Namespace) -> tuple[Frozen, Job]:
     many = args.variants or args.array is not None
     if not many:
         name = args.name or first.name
-        job = job_of_recipe(name, first, resources, 'run "$FROZEN/recipe.yaml"', None)
+        job = job_of_recipes(name, [*recipes.values()], resources, 'run "$FROZEN/recipe.yaml"', None)
         return freeze(Path(first.out) / "slurm", {"recipe.yaml": first}, _argv(args)), job
     name = args.name or (Path(named[0]).stem if len(named) == 1 else f"{first.name}-variants")
     files = {f"recipes/{number}.yaml": recipe for number, recipe in recipes.items()}
     array = args.array or f"0-{len(tasks) - 1}"
-    job = job_of_recipe(name, first, resources, 'run "$FROZEN/recipes/$SLURM_ARRAY_TASK_ID.yaml"', array)
+    job = job_of_recipes(name, [*recipes.values()], resources, 'run "$FROZEN/recipes/$SLURM_ARRAY_TASK_ID.yaml"', array)
     return freeze(Path("runs/slurm") / name, files, _argv(args)), job
 
 
@@ -116,6 +116,8 @@ def _command(args: argparse.Namespace) -> tuple[Frozen, Job]:
         raise ConfigError(f"--command stands for itself; what are {', '.join(args.words) or '--variants'} beside it?")
     if args.gpus_per_node and args.tasks_per_node is None and args.gpus_per_node > 1:
         raise ConfigError("--command: how many processes share the GPUs? Say --tasks-per-node")
+    if args.array:
+        array_numbers(args.array)
     name = args.name or verb
     nodes, tasks = args.nodes or 1, args.tasks_per_node or 1
     job = Job(name, nodes, tasks, _resources(args), rest.strip(), args.cpus_per_task, args.array, trains=False)

@@ -81,11 +81,26 @@ def process_rank(environ: Mapping[str, str]) -> int:
     return 0
 
 
+def process_count(environ: Mapping[str, str]) -> int:
+    """How many processes a launcher started to do this together; 1 if none did."""
+    world = _number(environ, "WORLD_SIZE")
+    if world is None and _in_srun(environ) and _tasks(environ) is not None:
+        world = _number(environ, "SLURM_STEP_NUM_TASKS") or _tasks(environ)
+    return world or 1
+
+
 def _fabric(loaded: LoadedRecipe, environ: Mapping[str, str]) -> list[Override]:
     told, problems = [], []
     for variable, key in FABRIC.items():
         value = environ.get(variable)
         if value is None:
+            continue
+        if key == "devices" and _has_gaps(value):
+            text = (
+                f"fabric run --devices {value} names single devices; mmret takes the first ones it sees. Write: "
+                f"CUDA_VISIBLE_DEVICES={value.strip(',')} fabric run --devices {len(_listed(value))}"
+            )
+            problems.append(Problem(Origin("fabric run"), ("trainer", key), text))
             continue
         if key == "devices" and not value.isdigit():  # auto, -1, or a list of device numbers: how many came of it?
             value = environ.get("LOCAL_WORLD_SIZE", "auto")
@@ -100,6 +115,15 @@ def _fabric(loaded: LoadedRecipe, environ: Mapping[str, str]) -> list[Override]:
     if problems:
         raise RecipeError(problems)
     return told
+
+
+def _listed(devices: str) -> list[str]:
+    return [number.strip() for number in devices.split(",") if number.strip()]
+
+
+def _has_gaps(devices: str) -> bool:
+    """Of a list of device numbers, as Lightning reads it: it is not 0, 1, 2, ..."""
+    return "," in devices and _listed(devices) != [str(number) for number in range(len(_listed(devices)))]
 
 
 def _unset_only(loaded: LoadedRecipe, told: Sequence[Override]) -> list[Override]:

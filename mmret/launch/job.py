@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,11 @@ from mmret.recipe.schema import Recipe
 TEMPLATE = Path(__file__).with_name("job.sbatch")
 NOTICE_S = 180
 """Seconds before the time limit at which SLURM signals the tasks; it may do so up to 60 s earlier."""
+_WRITTEN = (
+    *("job-name", "nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "array"),
+    *("chdir", "output", "open-mode", "requeue", "no-requeue", "signal"),
+)
+"""Options that the script's own would contradict."""
 _NOT_SLURM = ("bash", "interactive")
 """Job names that Lightning takes for a shell."""
 
@@ -54,6 +60,13 @@ class Job:
     def __post_init__(self) -> None:
         if self.name in _NOT_SLURM:
             raise ConfigError(f"--name {self.name}: a job of that name counts as a shell and trains on one device only")
+        if not self.name.isprintable():
+            raise ConfigError(f"--name {self.name!r}: want one line of text")
+        for name, _ in self.resources.more:
+            if name in _WRITTEN:
+                raise ConfigError(f"--sbatch={name}: the script says that itself, further down, and would win")
+            if re.fullmatch("[a-z][a-z0-9-]*", name) is None:
+                raise ConfigError(f"--sbatch={name}: want a long option: --sbatch=exclusive, --sbatch=gres=nvme:1")
 
 
 def resources_in_recipe(path: str, overrides: Sequence[str], resources: Resources) -> LoadedRecipe:
@@ -123,9 +136,11 @@ def seconds_of(time: str) -> int:
     return numbers[0] * 60 + (numbers[1] if len(numbers) > 1 else 0)
 
 
-def job_of_recipe(name: str, recipe: Recipe, resources: Resources, arguments: str, array: str | None) -> Job:
-    """One task for each device; processors for the loader's workers and for the task itself."""
-    workers = max(stage.data.num_workers for stage in recipe.stages)
+def job_of_recipes(
+    name: str, recipes: Sequence[Recipe], resources: Resources, arguments: str, array: str | None
+) -> Job:
+    """One task for each device; processors for the task itself and for the most loader workers of any recipe."""
+    recipe, workers = recipes[0], max(stage.data.num_workers for recipe in recipes for stage in recipe.stages)
     tasks = int(recipe.trainer.devices)
     if recipe.trainer.accelerator != "cpu" and resources.gpus_per_node is None:
         resources = replace(resources, gpus_per_node=tasks)
@@ -152,7 +167,8 @@ def render(job: Job, frozen: Path, cwd: Path, commit: str = "") -> str:
         ("array", job.array),
         *asked.more,
         ("chdir", str(cwd)),
-        ("output", str(frozen / ("%A_%a.log" if job.array else "%j.log"))),
+        # SLURM replaces %j and the like in the folder's name, too.
+        ("output", f"{str(frozen).replace('%', '%%')}/{'%A_%a.log' if job.array else '%j.log'}"),
     ]
     options += [("open-mode", "append"), ("requeue", "")]
     if job.trains:

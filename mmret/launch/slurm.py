@@ -22,9 +22,9 @@ def job_of(environ: Mapping[str, str]) -> str | None:
 
 
 def restarts_of(environ: Mapping[str, str]) -> int:
-    """How often SLURM has started this job again."""
-    count = environ.get("SLURM_RESTART_COUNT", "")
-    return int(count) if count.isdigit() else 0
+    """How often SLURM, or torchrun (`--max-restarts`), has started this job again."""
+    counts = (environ.get(name, "") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    return max((int(count) for count in counts if count.isdigit()), default=0)
 
 
 def sbatch(script: Path) -> str:

@@ -100,6 +100,8 @@ class ContrastiveModule(RetrievalModule):
             loss = self.cached_backward(batch)
         if (batch_idx + 1) % self.accumulate == 0:
             self._optimizer_step()
+            if self.accumulate > 1:  # else loggers count batches, and evaluations optimizer steps
+                self.log("step", torch.tensor(float(self.trainer.global_step - 1)))
         return loss
 
     def cached_backward(self, batch: Batch) -> Tensor:

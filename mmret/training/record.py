@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from mmret.errors import ConfigError, EnvironmentProblem
 from mmret.recipe import resolve_to_yaml, stage_model_config
 from mmret.recipe.schema import Recipe, Stage
+from mmret.training.lock import LOCK, only_run_in
 
+CHAIN = "fingerprint"
+"""In settings.json, beside the settings."""
+KEPT = ("slurm", LOCK)
+"""What lies in a run's folder before the run does."""
 FREE = {
     "trainer": (
         "devices",
@@ -34,14 +43,35 @@ FREE = {
 """Settings that may change between a run and its continuation: they do not change what is learnt."""
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Write the resolved recipe into the run's folder."""
-    if rank_zero_only.rank != 0:
+@contextmanager
+def claimed(out: Path, recipe: Recipe, fresh: bool = False) -> Iterator[None]:
+    """The run's folder with the resolved recipe in it, for this run alone while inside.
+
+    Args:
+        fresh: what an earlier run left there goes first; SLURM jobs' frozen code and logs stay.
+
+    Raises:
+        ConfigError: the folder is no run's.
+        EnvironmentProblem: another process trains there, or it cannot be written.
+    """
+    if not _is_first():
+        yield
         return
-    if out.exists() and not (out / "recipe.yaml").exists() and any(entry.name != "slurm" for entry in out.iterdir()):
+    known = (out / "recipe.yaml").exists()
+    if out.exists() and not known and any(entry.name not in KEPT for entry in out.iterdir()):
         raise ConfigError(f"{out} exists and is no run's folder; choose another: out=runs/NAME")
-    _write(out / "recipe.yaml", resolve_to_yaml(recipe))
-    _write(out / "command.json", json.dumps({"argv": sys.argv[1:]}))
+    with only_run_in(out):
+        if fresh and known:
+            for entry in [entry for entry in out.iterdir() if entry.name not in KEPT]:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        _write(out / "recipe.yaml", resolve_to_yaml(recipe))
+        _write(out / "command.json", json.dumps({"argv": sys.argv[1:]}))
+        yield
+
+
+def _is_first() -> bool:
+    """Rank 0 of all; a node's first process says 0, too, until there is a process group."""
+    return rank_zero_only.rank == 0 and LightningEnvironment().node_rank() == 0
 
 
 def _write(path: Path, text: str) -> None:
@@ -68,10 +98,13 @@ def finished(folder: Path, chain: str, stage: Stage, recipe: Recipe) -> bool:
     if not marker.exists():
         started = folder / "settings.json"
         settings = settings_of(recipe, stage)
-        if started.exists() and json.loads(started.read_text()) != settings:
-            raise ConfigError(_differs(folder, json.loads(started.read_text()), settings))
+        if started.exists():
+            before = json.loads(started.read_text())
+            begun = before.pop(CHAIN, chain)  # with the stages that went before
+            if before != settings or begun != chain:
+                raise ConfigError(_differs(folder, before, settings))
         if rank_zero_only.rank == 0:
-            _write(started, json.dumps(settings))
+            _write(started, json.dumps({**settings, CHAIN: chain}))
         return False
     record = json.loads(marker.read_text())
     if record["fingerprint"] != chain:

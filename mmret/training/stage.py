@@ -92,7 +92,8 @@ def run_stage(recipe: Recipe, stage: Stage, folder: Path, fingerprint: str, prev
         held_back = MixtureDataModule(stage.validation, processor, needs, recipe.seed, stage.validation_batches)
     if recipe.feature_cache is not None:
         contents = [*stage_contents(data), *(stage_contents(held_back) if held_back else ()), *evaluator.contents()]
-        fill_feature_cache(module.model, contents, recipe.feature_cache)
+        on_gpu = recipe.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        fill_feature_cache(module.model, contents, recipe.feature_cache, device="cuda" if on_gpu else None)
 
     if recipe.trainer.compile:
         compile_blocks(module.model)
@@ -237,7 +238,7 @@ def _trainer(
         gradient_clip_val=t.clip_norm if automatic else None,
         max_steps=stage.steps,
         max_epochs=1,
-        log_every_n_steps=t.log_every,
+        log_every_n_steps=t.log_every if automatic else t.log_every * t.accumulate,  # else it counts batches
         logger=build_loggers(recipe, stage, folder, step),
         callbacks=callbacks,
         plugins=[files, *_environment()],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from mmret.models import MODELS
 from mmret.objectives.store import load_objectives
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe
+from mmret.training.beforehand import check_ahead
+from mmret.training.joining import join_group
 from mmret.training.optim import lr_scale_of, scale_of
 from mmret.training.precompute import fill_feature_cache
 from mmret.training.progress import track
-from mmret.training.record import claim, finished, stage_fingerprint
+from mmret.training.record import claimed, finished, stage_fingerprint
 from mmret.training.stage import run_stage
 from mmret.training.stopping import stop_alone
 from mmret.training.vocabulary import check_classes
@@ -36,17 +37,27 @@ def run_recipe(recipe: Recipe, fresh: bool = False) -> Path:
 
     Raises:
         ConfigError: the folder holds a run of another recipe, or a classifier's number of classes is not the data's.
+        EnvironmentProblem: another process trains in the folder, or it cannot be written.
         Stopped: a signal asked for it (`mmret.stop`); what was learnt is saved.
     """
     out = Path(recipe.out)
-    if fresh and rank_zero_only.rank == 0 and (out / "recipe.yaml").exists():
-        shutil.rmtree(out)
     if recipe.trainer.threads:
         torch.set_num_threads(recipe.trainer.threads)
     check_classes(recipe)
-    claim(out, recipe)
-    if recipe.evaluation.rerank is not None:
-        Evaluator(recipe.evaluation.benchmarks).check_rerank(recipe.evaluation.rerank)
+    with claimed(out, recipe, fresh):
+        if recipe.evaluation.rerank is not None:
+            Evaluator(recipe.evaluation.benchmarks).check_rerank(recipe.evaluation.rerank)
+        # Before the ranks meet: it costs nothing yet, and one may never come.
+        pending = [stage for stage in recipe.stages if not (out / stage.name / "stage.json").exists()]
+        stop_alone(f"the start of stage {pending[0].name}" if pending else "the evaluation after the last stage")
+        if rank_zero_only.rank == 0:
+            check_ahead(recipe, pending)
+        join_group(recipe.trainer.accelerator)
+        _train_and_measure(recipe, out)
+    return out
+
+
+def _train_and_measure(recipe: Recipe, out: Path) -> None:
     previous: Path | None = None
     fingerprint = ""
     for stage in recipe.stages:
@@ -61,7 +72,6 @@ def run_recipe(recipe: Recipe, fresh: bool = False) -> Path:
     assert previous is not None
     stop_alone("the evaluation after the last stage")
     _measure(recipe, out, previous / "model")
-    return out
 
 
 def _measure(recipe: Recipe, out: Path, folder: Path) -> None:
@@ -80,7 +90,7 @@ def _measure(recipe: Recipe, out: Path, folder: Path) -> None:
         for one in (model, untrained):
             if one is not None:
                 contents, frozen = evaluator.contents(), _frozen_towers(recipe, one)
-                fill_feature_cache(one, contents, recipe.feature_cache, frozen=frozen)
+                fill_feature_cache(one, contents, recipe.feature_cache, frozen=frozen, device=device)
     evaluation = evaluator.measure(
         model,
         objectives=load_objectives(folder, model),

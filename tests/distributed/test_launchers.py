@@ -1,5 +1,6 @@
 """One recipe under every launcher: two processes train together, and end where one process does."""
 
+import json
 import os
 import socket
 import subprocess
@@ -86,3 +87,33 @@ def test_two_processes_that_would_train_alone_are_refused(place):
     assert done.returncode != 0
     assert "the launcher started 2 processes, but trainer.devices 1 x trainer.num_nodes 1 = 1" in done.stderr
     assert not (place / "refused").exists()
+
+
+LATE = """\
+import os, sys, time
+if os.environ["RANK"] == "0":
+    time.sleep(3)  # the other one is there first
+from mmret.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ranks_that_train_anew_read_nothing_that_rank_0_is_about_to_delete(place, alone):
+    first = run(place, *TORCHRUN, f"--master-port={port()}", "-m", "mmret", "run", "small.yaml", "out=anew", "seed=7")
+    assert first.returncode == 0, first.stderr
+    (place / "late.py").write_text(LATE)
+    again = run(place, *TORCHRUN, f"--master-port={port()}", "late.py", "run", "small.yaml", "out=anew", "--fresh")
+    assert again.returncode == 0, again.stderr
+    together = load_file(place / "anew/mapping/model/model.safetensors")
+    assert max((together[name] - alone[name]).abs().max() for name in alone) < 1e-5
+
+
+def test_ranks_that_find_all_stages_finished_measure_together(place):
+    """As after a requeue during the evaluation: without a fit they would each measure everything."""
+    measured = ["small.yaml", "out=finished", "evaluation.benchmarks=[toy/benchmark.yaml]"]
+    first = run(place, sys.executable, "-m", "mmret", "run", "small.yaml", "out=finished")
+    assert first.returncode == 0, first.stderr
+    then = run(place, *TORCHRUN, f"--master-port={port()}", "-m", "mmret", "run", *measured)
+    assert then.returncode == 0, then.stderr
+    record = json.loads((place / "finished/evaluation.json").read_text())
+    assert record["environment"]["machine"].endswith(", 2 processes")

@@ -55,6 +55,32 @@ def test_the_average_is_the_one_by_hand_and_the_model_ends_with_it(tmp_path):
     assert float(module.frozen) == 1.0
 
 
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        torch.arange(256, dtype=torch.uint8),
+        torch.linspace(-1, 1, 1001),
+        torch.linspace(-1, 1, 1001, dtype=torch.bfloat16),
+    ],
+    ids=["4-bit, packed", "float32", "bfloat16"],
+)
+def test_what_does_not_train_stays_as_it_is_to_the_bit(frozen):
+    """0.9 x 7 + 0.1 x 7 in whole numbers is cut off to 6, and in floating point it rounds, at each step."""
+    average, module = MovingAverage(0.9), Falling()
+    module.frozen = torch.nn.Parameter(frozen.clone(), False)
+    trainer = L.Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[average],
+    )
+    trainer.fit(module, DataLoader(torch.zeros(8), batch_size=1))
+    assert torch.equal(module.frozen, frozen)
+
+
 class PowerCut(RuntimeError):
     """Ends a run in the middle."""
 
@@ -76,3 +102,22 @@ def test_a_stage_that_went_on_from_a_checkpoint_ends_with_the_same_average(run, 
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
     plain = load_file(run(f"out={tmp_path / 'last'}", settings[1]) / "joint" / "model" / "model.safetensors")
     assert any(not torch.equal(one[key], plain[key]) for key in one)  # it is an average
+
+
+def test_stopped_after_its_last_checkpoint_a_stage_still_ends_with_the_average(run, tmp_path, monkeypatch):
+    """The next start has no step left to take: what it writes is the average all the same."""
+    settings = ["~stages.mapping", "stages.joint.steps=4", "stages.joint.optimizer.ema_decay=0.8"]
+    settings.append("evaluation.benchmarks=[]")
+    whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
+    run(f"out={whole}", *settings)
+
+    def cut(*_):
+        raise PowerCut
+
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("mmret.training.stage.leave", cut)
+        run(f"out={stopped}", *settings)
+    assert (stopped / "joint" / "checkpoints" / "00000004.ckpt").is_file()
+    run(f"out={stopped}", *settings)
+    one, other = (load_file(f / "joint" / "model" / "model.safetensors") for f in (whole, stopped))
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []

@@ -27,6 +27,7 @@ def failing(monkeypatch):
 
         monkeypatch.setattr(PreFLMR, "save", save)
 
+    at.undo = monkeypatch.undo
     yield at
 
 
@@ -77,3 +78,20 @@ def test_a_model_that_was_left_half_written_is_replaced(run, tmp_path):
     run(*SHORT)
     assert not list((tmp_path / "run" / "joint").glob("model.part"))
     assert not (tmp_path / "run" / "joint" / "model" / "old").exists()
+
+
+def test_a_checkpoint_of_an_unfinished_stage_becomes_a_model(run, tmp_path, failing, capsys):
+    failing(errno.ENOSPC)
+    with pytest.raises(CheckpointError):
+        run(*SHORT, "stages.joint.optimizer.ema_decay=0.8")
+    file = tmp_path / "run/joint/checkpoints/00000004.ckpt"
+    stored = torch.load(file, weights_only=False)["state_dict"]
+    failing.undo()
+    assert main(["convert", str(file), str(tmp_path / "model")]) == 0
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert written and all(torch.equal(written[name], stored[f"model.{name}"]) for name in written)
+    assert (tmp_path / "model" / "config.json").is_file()
+    other = tmp_path / "00000004.ckpt"
+    other.write_bytes(file.read_bytes())
+    assert main(["convert", str(other), str(tmp_path / "second")]) == 5
+    assert "want RUN/STAGE/checkpoints/STEP.ckpt" in " ".join(capsys.readouterr().err.split())

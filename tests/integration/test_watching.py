@@ -63,6 +63,18 @@ def test_the_numbers_of_a_run_are_in_its_log(toy_recipe, tmp_path):
     assert "train/mfu" not in row  # nobody knows a CPU's peak
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_log_counts_optimizer_steps_also_where_batches_add_up(cached, toy_recipe, tmp_path):
+    settings = ["~stages.mapping", "trainer.accumulate=2", "stages.joint.steps=8", "evaluation.benchmarks=[]"]
+    if cached:
+        settings.append("stages.joint.grad_cache={chunk_size: 4}")
+    out = run_recipe(load_recipe(toy_recipe, settings))
+    with (out / "joint" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "3", "5", "7"]  # from 0, every second
+    assert all(row["train/loss"] for row in rows)
+
+
 def test_a_run_survives_a_checkpoint_that_the_disk_has_no_room_for(toy_recipe, tmp_path, monkeypatch, caplog):
     whole, calls = torch.save, []
 

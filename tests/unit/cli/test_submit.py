@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_the_script_asks_for_what_was_said(write, printed, workplace):
     assert subprocess.run(["bash", "-n", str(frozen / "job.sbatch")]).returncode == 0
 
 
+def test_a_folder_with_spaces_quotes_and_percent_signs_is_written_as_sbatch_and_bash_read_it(write, printed):
+    name = "it's 50%j of $HOME"
+    script, _ = printed(write(TINY), *GPUS, f"out={name}")
+    output = next(option for option in options_of(script) if option.startswith("output="))
+    (read,) = shlex.split(output.removeprefix("output="))
+    folder = Path(read.replace("%%", "%")).parent  # as SLURM fills in a file name
+    assert "%%j of" in read and folder.parent == Path.cwd() / name / "slurm"
+    line = re.search(r"^FROZEN=.*$", script, re.M)[0]
+    told = subprocess.run(["bash", "-c", f'{line}\nprintf %s "$FROZEN"'], capture_output=True, text=True).stdout
+    assert Path(told) == folder and folder.is_dir()
+
+
 def test_the_frozen_recipe_has_the_jobs_devices_and_no_loose_ends(write, printed):
     _, frozen = printed(write(TINY), *GPUS, "seed=5")
     trainer = load_recipe(frozen / "recipe.yaml").trainer
@@ -118,6 +131,10 @@ def test_what_the_recipe_says_needs_no_option(write, printed):
         ("{}", [*GPUS, "other.yaml"], r"2 recipes \(recipe\.yaml, other\.yaml\): --variants makes each a task"),
         ("{}", [*GPUS, "--time=3"], r"--time 3 leaves no time to train: SLURM signals up to 240 s before"),
         ("{}", [*GPUS, "--time=soon"], "--time soon: want minutes"),
+        ("{}", [*GPUS, "--sbatch=output=x.log"], "--sbatch=output: the script says that itself"),
+        ("{}", [*GPUS, "--sbatch=no-requeue"], "--sbatch=no-requeue: the script says that itself"),
+        ("{}", [*GPUS, "--sbatch=-N 2"], "--sbatch=-N 2: want a long option"),
+        ("{}", [*GPUS, "--name=a\nb"], r"--name 'a\\nb': want one line"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_written(section, options, message, write, capsys):
@@ -164,6 +181,14 @@ def test_variants_are_one_array_with_a_recipe_each(write, printed):
     assert [(recipe.name, recipe.out, recipe.seed) for recipe in recipes] == [("a", "runs/a", 9), ("b", "runs/b", 9)]
 
 
+def test_variants_get_the_processors_of_the_one_with_most_workers(write, printed):
+    for name, workers in (("a", 0), ("b", 6)):
+        text = TINY.replace("name: tiny", f"name: {name}")
+        write(text.replace("batch_size: 8", f"batch_size: 8\n      num_workers: {workers}"), f"sweep/{name}.yaml")
+    script, _ = printed("--variants", "sweep", *GPUS)
+    assert "cpus-per-task=7" in options_of(script)
+
+
 def test_variants_that_want_other_resources_are_refused(write, capsys):
     for name, devices in (("a", 2), ("b", 4)):
         text = TINY.replace("name: tiny", f"name: {name}")
@@ -192,6 +217,7 @@ def test_another_verb_runs_over_an_array_without_the_signal(printed, workplace):
         (["--command", "mmret run x.yaml"], "mmret submit RECIPE does that"),
         (["--command", "mmret evaluate x", "recipe.yaml"], "what are recipe.yaml beside it?"),
         (["--command", "mmret evaluate x", "--gpus-per-node=4"], "Say --tasks-per-node"),
+        (["--command", "mmret evaluate x", "--array=all"], "--array all: want numbers and ranges"),
     ],
 )
 def test_commands_that_cannot_be_are_refused(options, message, capsys, workplace):

@@ -184,6 +184,10 @@ def test_ranks_divide_a_slice():
     tasks = [slice_of(f"{k}/2", {"RANK": str(r), "WORLD_SIZE": "3"}) for k in (1, 2) for r in range(3)]
     assert tasks == [(number, 6) for number in range(6)]
     assert slice_of(None, {}) == (0, 1)
+    srun = [{"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_PROCID": str(r)} for r in range(3)]
+    assert [slice_of(f"{k}/2", task) for k in (1, 2) for task in srun] == tasks
+    assert [slice_of(None, task) for task in srun] == [(0, 3), (1, 3), (2, 3)]
+    assert slice_of("slurm", {**srun[2], "SLURM_STEP_NUM_TASKS": "3"}) == (2, 3)
     with pytest.raises(ConfigError, match="want NUMBER/COUNT"):
         slice_of("0/4", {})
 

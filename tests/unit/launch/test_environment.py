@@ -3,7 +3,7 @@
 import pytest
 
 from mmret.errors import ConfigError, EnvironmentProblem
-from mmret.launch import load_for_launch, process_rank
+from mmret.launch import load_for_launch, process_count, process_rank
 from tests.fake_tables import TINY
 
 FABRIC = {"LT_CLI_USED": "1", "LT_DEVICES": "2", "LT_NUM_NODES": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
@@ -59,7 +59,12 @@ def test_fabric_run_agrees_with_the_same_value_and_with_auto(section, trainer):
 
 
 def test_a_list_of_device_numbers_counts_its_processes(trainer):
-    assert trainer({**FABRIC, "LT_DEVICES": "0,3"}).devices == 2
+    assert trainer({**FABRIC, "LT_DEVICES": "0,1"}).devices == 2
+
+
+def test_a_list_with_gaps_is_refused_as_the_trainer_would_take_the_first(trainer):
+    with pytest.raises(ConfigError, match=r"CUDA_VISIBLE_DEVICES=1,3 fabric run --devices 2$"):
+        trainer({**FABRIC, "LT_DEVICES": "1,3"})
 
 
 def test_a_strategy_that_is_not_ours_is_cited_as_fabric_runs(trainer):
@@ -112,3 +117,18 @@ def test_a_fitting_process_group_passes(environ, section, trainer):
 )
 def test_rank_is_what_the_launcher_says(environ, rank):
     assert process_rank(environ) == rank
+
+
+@pytest.mark.parametrize(
+    ("environ", "count"),
+    [
+        ({}, 1),
+        (TORCHRUN, 4),
+        (SRUN, 4),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "2"}, 2),  # a step smaller than its job
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, 1),  # a batch script
+        ({**SRUN, "SLURM_JOB_NAME": "bash"}, 1),
+    ],
+)
+def test_processes_are_counted_where_a_launcher_started_them(environ, count):
+    assert process_count(environ) == count
