@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mmret.errors import SampleError
@@ -31,6 +31,11 @@ class EncodedImage:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": bytes(self.data)}
 
+    @staticmethod
+    def why(error: Exception) -> str:
+        """Why Pillow does not read some bytes; its own words name a place in memory, another one in each run."""
+        return "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+
     def decode(self) -> Image.Image:
         """The picture as RGB, as it is stored: EXIF's rotation is not applied, as published implementations do not.
 
@@ -46,7 +51,8 @@ class EncodedImage:
             kind = image.format
             image.load()
         except Exception as error:
-            raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image ({error})") from error
+            why = self.why(error)
+            raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image ({why})") from error
         if kind in ("JPEG", "MPO") and not _ends(bytes(self.data)):  # zeros are valid data: Pillow takes what they make
             raise SampleError(f"{self.name}: {len(self.data)} bytes do not decode as an image (its end is missing)")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

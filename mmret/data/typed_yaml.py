@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -25,6 +25,7 @@ def read_typed(cls: type[T], path: Path, kind: str) -> T:
     Raises:
         ConfigError: it is no YAML, has an unknown field, lacks one, or one of another type.
     """
+    tree: Any = {}
     try:
         tree = OmegaConf.load(path)
         if "file" in tree:
@@ -34,9 +35,20 @@ def read_typed(cls: type[T], path: Path, kind: str) -> T:
         raise ConfigError(f"{path}: {error}") from error
     except WRONG as error:
         known = ", ".join(name for name in cast(Any, cls).__dataclass_fields__ if name != "file")
-        raise ConfigError(f"{path}: {said(error)}\n  fields of {kind}: {known}") from error
+        raise ConfigError(f"{path}: {_where(cls, tree)}{said(error)}\n  fields of {kind}: {known}") from error
     read.file = str(path)
     return read
+
+
+def _where(cls: type, tree: Any) -> str:
+    """The field that does not fit, where OmegaConf does not name it: a list or a mapping, or an entry of one."""
+    for name in tree if isinstance(tree, DictConfig) else ():
+        try:
+            OmegaConf.merge(OmegaConf.structured(cls), {name: tree[name]})
+        except WRONG as error:
+            named = isinstance(error, OmegaConfBaseException) and str(error.full_key or "").startswith(str(name))
+            return "" if named else f"{name}: "
+    return ""
 
 
 def said(error: Exception) -> str:

@@ -50,12 +50,12 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"recaptions/{spec.name}")
     folder.mkdir(parents=True, exist_ok=True)
     write_recaptions(track(rows, "recaption", len(source)), folder / "recaptions.arrow")
-    path = write_spec(spec, folder / f"{spec.name.rpartition('/')[2]}.yaml", recaptions="recaptions.arrow")
     if not counts["written"]:
         raise ConfigError(
             f"{args.spec}: no caption was written for any of {len(source):,} samples: want rows of a picture that "
             "captions answer, or of a caption that asks for a picture"
         )
+    path = write_spec(spec, folder / f"{spec.name.rpartition('/')[2]}.yaml", recaptions="recaptions.arrow")
     say(
         f"{counts['written']:,} samples have a written caption; {counts['without']:,} have no picture to write about, "
         f"or the model said nothing; {counts['broken']:,} are broken"
@@ -69,19 +69,20 @@ def _rows(
 ) -> Iterator[tuple[str, list[str]]]:
     """(shard:key, captions) of each sample in stored order, pictures a batch at a time."""
     waiting: list[tuple[str, Image.Image | None]] = []
+    broken: set[str] = set()
     for index in range(len(source)):
         name = source.reader.name(index)
         try:
             waiting.append((name, _picture(source, index)))
         except SampleError:
-            counts["broken"] += 1
+            broken.add(name)
             waiting.append((name, None))
         if len(waiting) == batch_size or index == len(source) - 1:
             pictures = [picture for _, picture in waiting if picture is not None]
             made = iter(captioner(pictures) if pictures else [])
             for name, picture in waiting:
                 text = next(made) if picture is not None else ""
-                counts["written" if text else "without"] += 1
+                counts["written" if text else "broken" if name in broken else "without"] += 1
                 yield name, [text] if text else []
             waiting = []
 

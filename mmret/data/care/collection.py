@@ -12,10 +12,20 @@ from typing import cast
 
 from mmret.data.classes import Classes
 from mmret.data.decode import Decoder
+from mmret.data.index import ShardIndex
 from mmret.data.kept import Kept
 from mmret.data.mined import MinedNegatives
 from mmret.data.reader import RawSample, ShardReader
-from mmret.data.remote import RemoteCache, is_remote
+from mmret.data.remote import (
+    NoRanges,
+    RemoteCache,
+    RemoteDamaged,
+    RemoteMissing,
+    ShardBytes,
+    has_ranges,
+    is_remote,
+    read_range,
+)
 from mmret.data.scan import open_tar
 from mmret.data.shards import Manifest
 from mmret.data.spec import DataSpec
@@ -24,6 +34,21 @@ from mmret.errors import ConfigError, SampleError
 
 Members = list[tuple[str, int, int]]
 """(suffix, offset, size) of each member of a sample."""
+
+
+class _Looking(ShardReader):
+    """Reads the samples that are asked for alone; from a server that gives only whole files, those."""
+
+    _asked = False
+
+    def _open_remote(self, shard: int, address: str) -> tuple[ShardBytes, ShardIndex]:
+        if self.ranges and not self._asked and has_ranges(address):
+            try:
+                read_range(address, 0, 1, self.manifest.shards[shard].bytes)
+            except NoRanges:
+                self.ranges = False
+            self._asked = True
+        return super()._open_remote(shard, address)
 
 
 @dataclass(frozen=True)
@@ -78,7 +103,7 @@ class Collection:
     @cached_property
     def reader(self) -> ShardReader:
         """Samples by number; reading says what is wrong with their shard. No shard is fetched for a few of them."""
-        return ShardReader(self.manifest, ranges=True)
+        return _Looking(self.manifest, ranges=True)
 
     @contextmanager
     def tar(self, shard: int) -> Iterator[Path]:
@@ -113,7 +138,7 @@ class Collection:
         for index in range(min(len(self.reader), 20)):
             try:
                 row = json.loads(self.reader.read(index).members.get("json") or b"{}")
-            except (ValueError, SampleError, ConfigError):
+            except (ValueError, SampleError, ConfigError, RemoteMissing, RemoteDamaged):
                 continue
             return isinstance(row, dict) and "query" in row
         return True

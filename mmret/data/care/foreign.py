@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,12 @@ def index_tars(
     name = name or folder.resolve().name
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConfigError(f"--name {name!r}: want letters, digits, '.', '_' and '-'; it names files")
+    path = folder / f"{name}.manifest.json"
+    known = _checksums(path)
     entries: list[ShardEntry] = []
     broken: list[str] = []
     left_out: list[str] = []
-    for found in track(read_ahead(lambda tar: _index(tar, folder), tars, workers), f"index {name}", len(tars)):
+    for found in track(read_ahead(lambda tar: _index(tar, folder, known), tars, workers), f"index {name}", len(tars)):
         if isinstance(found, SampleError):
             broken.append(str(found))
         elif not found.samples:
@@ -74,7 +76,7 @@ def index_tars(
         )
     if not entries:
         raise SampleError(f"{folder}: no tar has a sample")
-    manifest = Manifest(folder / f"{name}.manifest.json", tuple(entries))
+    manifest = Manifest(path, tuple(entries))
     manifest.save()
     layout = Collection.find(manifest.path).spec.layout
     return Indexed(manifest, _write_spec(manifest, name, layout), layout, (*broken, *left_out))
@@ -110,15 +112,27 @@ def _tars(paths: Sequence[str | Path]) -> tuple[Path, list[Path]]:
     return folder, tars
 
 
-def _index(tar: Path, folder: Path) -> ShardEntry | SampleError:
+def _index(tar: Path, folder: Path, known: Mapping[str, str]) -> ShardEntry | SampleError:
+    """The tar's entry; `known`: name -> checksum of each tar when it was indexed before."""
+    name, checksum = tar.relative_to(folder).as_posix(), file_sha256(tar)
     try:
         path = index_path(tar)
-        if not _is_current(path, tar):
+        # Dates are kept by many a copy, and tars are filled up to round sizes: neither tells one from another.
+        if known.get(name, checksum) != checksum or not _is_current(path, tar):
             index_shard(tar)
         samples = len(ShardIndex(path))
     except SampleError as error:
         return error
-    return ShardEntry(tar.relative_to(folder).as_posix(), samples, tar.stat().st_size, file_sha256(tar))
+    return ShardEntry(name, samples, tar.stat().st_size, checksum)
+
+
+def _checksums(manifest: Path) -> dict[str, str]:
+    """What an earlier run knew of the tars; of a manifest that is broken nothing, it is written anew."""
+    try:
+        listed = Manifest.load(manifest).shards if manifest.is_file() else ()
+    except ConfigError:
+        return {}
+    return {entry.name: entry.sha256 for entry in listed if entry.sha256}
 
 
 def _is_current(path: Path, tar: Path) -> bool:

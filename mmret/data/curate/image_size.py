@@ -12,6 +12,7 @@ from PIL import Image
 from mmret.data.curate.filter import Filter, Verdict, extremes, no_reasons
 from mmret.data.curate.view import View, check_side
 from mmret.errors import ConfigError, SampleError
+from mmret.types import EncodedImage
 
 
 @dataclass
@@ -49,7 +50,7 @@ class ImageSize(Filter):
                 with Image.open(io.BytesIO(image.data)) as picture:
                     width, height = picture.size
             except Exception as error:  # whatever Pillow's plugins raise
-                raise SampleError(f"{image.name}: no picture ({error})") from error
+                raise SampleError(f"{image.name}: no picture ({EncodedImage.why(error)})") from error
             found["side"].append(min(width, height))
             found["ratio"].append(max(width, height) / min(width, height))
             found["bytes"].append(len(image.data))

@@ -26,6 +26,10 @@ class RemoteDamaged(RemoteError):
     """What comes, each time, is not the file that the manifest knows."""
 
 
+class NoRanges(RemoteError):
+    """The server gives files whole, whatever part is asked for."""
+
+
 class NoRoom(RemoteError):
     """The cache's limit is reached by files in use."""
 

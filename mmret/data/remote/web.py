@@ -10,7 +10,7 @@ import requests
 import urllib3
 
 from mmret.data.remote.address import shown
-from mmret.data.remote.failure import Transient, another_size, missing, no_rights
+from mmret.data.remote.failure import NoRanges, Transient, another_size, missing, no_rights
 from mmret.errors import RemoteError
 
 TIMEOUT_S = (10, 60)
@@ -38,7 +38,7 @@ def part(address: str, start: int, length: int, size: int) -> bytes:
     """Bytes `start` to `start + length` of a file of `size` bytes."""
     with _ask(address, (start, start + length - 1), size) as answer:
         if answer.status_code != 206:
-            raise RemoteError(
+            raise NoRanges(
                 f"{shown(address)}: the server does not answer range requests; set `remote: cache` in the data spec, "
                 "so that shards are fetched whole"
             )

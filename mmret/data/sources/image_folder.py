@@ -80,7 +80,7 @@ def read_image(file: Path, max_side: int | None = None, max_px: int | None = Non
     shorter side has more than `max_px`, that becomes `max_px` and the format stays.
 
     Raises:
-        SampleError: the file is empty or, where it has to be looked into, no image.
+        SampleError: the file is empty or no image.
     """
     data = file.read_bytes()
     if not data:
@@ -92,7 +92,8 @@ def scaled(
     data: bytes, name: str, max_side: int | None = None, max_px: int | None = None, named: str = ""
 ) -> tuple[str, bytes]:
     """The same of a picture's bytes; `named`: the suffix where the bytes do not tell it."""
-    if max_side is not None and max(image_size(data, name)) > max_side:
+    longer = max(image_size(data, name))
+    if max_side is not None and longer > max_side:
         image = EncodedImage(data, name).decode()
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()

@@ -103,12 +103,18 @@ def _find(root: Path) -> tuple[list[str], str]:
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder of pictures (--images)")
     digest, files = blake2b(digest_size=12), []
+    inside = {root.as_posix(): {os.path.realpath(root)}}
     for folder, below, names in os.walk(root, followlinks=True):
-        below.sort()
+        # A link to a folder around it would show each picture dozens of times.
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in below}
+        around = inside.pop(Path(folder).as_posix())
+        below[:] = sorted(name for name in below if real[name] not in around)
+        inside |= {Path(folder, name).as_posix(): {*around, real[name]} for name in below}
         for name in sorted(names):
             path = os.path.join(folder, name)
             file = Path(path).relative_to(root).as_posix()
-            digest.update(f"{file}\0{os.path.getsize(path)}\0".encode())
+            size = os.path.getsize(path) if os.path.exists(path) else -1  # a link to what is not there
+            digest.update(f"{file}\0{size}\0".encode())
             if name.lower().endswith(tuple(f".{suffix}" for suffix in PICTURES)):
                 files.append(file)
     if not files:
@@ -139,4 +145,4 @@ def _sample(root: Path, file: str, pictures: PictureReader, lines: bool) -> Samp
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    return file.read_text(encoding="utf-8-sig") if file.is_file() else ""

@@ -76,13 +76,17 @@ class PictureReader:
         except (SampleError, OSError) as error:
             return Lost("picture broken", str(error))
 
-    def has(self, value: Any) -> bool | None:
-        """Is this path there? None: the value is no path."""
+    def size(self, value: Any) -> int | None:
+        """Bytes of the file that a path names; -1: it is not there; None: the value is no path."""
         if isinstance(value, dict) and value.get("bytes") is None:
             value = value.get("path")
         if not isinstance(value, str) or _WEB.match(value) or _DATA.match(value):
             return None
-        return True if self._find(value) is not None else None if _BASE64.fullmatch(value) else False
+        try:
+            file = self._find(value)
+        except SampleError:
+            return -1
+        return file.stat().st_size if file is not None else None if _BASE64.fullmatch(value) else -1
 
     def _find(self, path: str) -> Path | None:
         # Base64 of a picture is longer than any path; names without a dot may be either.

@@ -206,6 +206,11 @@ def _records(file: Path, at: int) -> Iterator[tuple[int, list[str]]]:
     with closing(_Lines(file, at)) as lines:
         try:
             for fields in csv.reader(iter(lines.next, "")):
+                if lines.ended:  # reading on for the end of a quote
+                    raise SampleError(
+                        f"{file}: the quote that opens near byte {at} is never closed, so that all behind it is one "
+                        "field; close it, or write it twice, or download a file that was cut off again"
+                    )
                 if fields:
                     yield at, fields
                 at = lines.at
@@ -223,7 +228,7 @@ class _Lines:
     """Lines of a text file, and the byte where the next one begins."""
 
     def __init__(self, file: Path, at: int):
-        self.path, self.at = file, at
+        self.path, self.at, self.ended = file, at, False
         self._opened = cast(BinaryIO, gzip.GzipFile(file)) if file.suffix == ".gz" else file.open("rb")
         self._opened.seek(at)
 
@@ -235,7 +240,7 @@ class _Lines:
         """The next line with its end; empty: there is none."""
         try:
             line = self._opened.readline()
-            start, self.at = self.at, self.at + len(line)
+            start, self.at, self.ended = self.at, self.at + len(line), not line
             return line.decode("utf-8-sig" if start == 0 else "utf-8")
         except UnicodeDecodeError as error:
             raise SampleError(f"{self.path}: no UTF-8 text near byte {self.at} ({error}); convert the file") from error

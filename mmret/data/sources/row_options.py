@@ -116,26 +116,35 @@ def picture_reader(options: RowOptions, files: RowFiles) -> PictureReader:
     return PictureReader(folder, options.max_px, options.timeout_s, options.retries)
 
 
-def find_first(files: RowFiles, pictures: PictureReader, values: Callable[[Mapping[str, Any]], Sequence[Any]]) -> None:
+def find_first(
+    files: RowFiles, pictures: PictureReader, values: Callable[[Mapping[str, Any]], Sequence[Any]]
+) -> list[int | None]:
     """Refuse, before an hour of work, a folder that does not hold even one of the first rows' pictures.
 
     Args:
         values: a row's pictures.
+    Returns:
+        The size of each: another folder of pictures is another input.
     Raises:
         ConfigError: all of them are paths, and none is there.
     """
     first = [value for _, _, row in files.first(_FIRST_LOOK) if not isinstance(row, BrokenRow) for value in values(row)]
-    if first and all(pictures.has(value) is False for value in first):
+    sizes = [pictures.size(value) for value in first]
+    if first and all(size == -1 for size in sizes):
         raise ConfigError(
             f"{files.files[0]}: not one of the first {len(first)} pictures is there; looked for {first[0]!r} in "
             f"{', '.join(pictures.folder.tried)}; name their folder: --images DIR"
         )
+    return sizes
 
 
-def build_rows(options: RowOptions, files: RowFiles, read: Read, required: Sequence[str], track: Track) -> Built:
+def build_rows(
+    options: RowOptions, files: RowFiles, read: Read, required: Sequence[str], first: Sequence[int | None], track: Track
+) -> Built:
     """Read all rows and write what becomes of them; what is finished stays.
 
     Args:
+        first: what `find_first` gave.
         required: fields that every sample has, for the data spec.
     Raises:
         ConfigError: slices of another build are there.
@@ -169,7 +178,7 @@ def build_rows(options: RowOptions, files: RowFiles, read: Read, required: Seque
     plan = plan_pieces(
         folder,
         options.name,
-        fingerprint(files.files, deciding),
+        fingerprint(files.files, deciding | {"first_pictures": list(first)}),
         spec,
         lambda: files.pieces(options.piece_rows, options.limit),
         slice,

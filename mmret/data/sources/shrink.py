@@ -28,7 +28,7 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(data)) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SampleError(f"{name}: {len(data)} bytes do not decode as an image ({error})") from error
+        raise SampleError(f"{name}: {len(data)} bytes do not decode as an image ({EncodedImage.why(error)})") from error
 
 
 def shrink(data: bytes, max_px: int, name: str) -> bytes:
@@ -60,7 +60,7 @@ def shrink(data: bytes, max_px: int, name: str) -> bytes:
     try:
         small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     except (OSError, ValueError, SyntaxError) as error:
-        raise SampleError(f"{name}: {len(data)} bytes do not decode as an image ({error})") from error
+        raise SampleError(f"{name}: {len(data)} bytes do not decode as an image ({EncodedImage.why(error)})") from error
     buffer = io.BytesIO()
     small.save(buffer, kind, **({} if kind == "PNG" else {"quality": JPEG_QUALITY}), **about)
     return buffer.getvalue()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from mmret.data.decode import Parsed
 from mmret.data.source import Source, content_id
+from mmret.data.sources.read_ahead import read_ahead
 from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
 from mmret.evaluation.encode import Track, untracked
@@ -56,9 +58,14 @@ class Mineable:
         self._moving = False
         self._keys: dict[int, str] = {}
         rows: dict[int, int] = {}
-        for index in track(range(len(source)), "read samples"):
+        # Pictures are decoded by threads, as training will: one that does not would stop the encoding, hours later.
+        read = read_ahead(self._whole, self._parsed(), os.cpu_count() or 1)
+        for index, sample in track(read, "read samples", len(source)):
             try:
-                self._add(index, rows)
+                if sample is None:
+                    self.broken += 1
+                else:
+                    self._add(index, sample, rows)
             except SampleError:
                 self.broken += 1
         self.num_searched = len(self._inline) if self.table is None else len(self.table)
@@ -114,9 +121,30 @@ class Mineable:
                 values["frames"] = [frame.data for frame in document.video.frames] if document.video else None
             yield values
 
-    def _add(self, index: int, rows: dict[int, int]) -> None:
+    def _parsed(self) -> Iterator[tuple[int, Parsed | None]]:
+        """All samples; None for those that cannot be read."""
+        for index in range(len(self.source)):
+            try:
+                yield index, self.source.parse(index)
+            except SampleError:
+                yield index, None
+
+    def _whole(self, parsed: tuple[int, Parsed | None]) -> tuple[int, Parsed | None]:
+        """The sample; None if a picture of its own does not decode."""
+        index, sample = parsed
+        if sample is None:
+            return parsed
+        own = [(side, one) for side in ("positives", "negatives") for one in getattr(sample, side)]
+        try:
+            contents = [self.source.decoder.document(sample, side, one) for side, one in own if isinstance(one, dict)]
+            for picture in (one for content in (sample.query, *contents) for one in content.pictures):
+                picture.decode()
+        except SampleError:
+            return index, None
+        return parsed
+
+    def _add(self, index: int, sample: Parsed, rows: dict[int, int]) -> None:
         """One sample: its name, its documents, and what of them answers it."""
-        sample = self.source.parse(index)
         positives = {self._row(index, sample, "positives", at, rows) for at in range(len(sample.positives))}
         if self.table is None:
             for at in range(len(sample.negatives)):

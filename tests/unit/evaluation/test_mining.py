@@ -1,3 +1,4 @@
+import base64
 import json
 
 import pytest
@@ -18,6 +19,10 @@ from tests.unit.evaluation.pairs import NUM, Pairs, heads, write_benchmarks
 from tests.unit.evaluation.toy import WordRetriever
 
 ROWS, SCORES = [4, 7, 1, 9, 3, 8], [1.0, 0.9, 0.8, 0.5, 0.2, -0.1]
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
+)
+"""A black PNG of one pixel."""
 POSITIVE = 0.9
 """The score of document 7, the positive."""
 
@@ -249,10 +254,25 @@ def test_negatives_of_other_shards_are_refused(tmp_path):
 
 def test_documents_of_several_pictures_have_no_place_in_a_table(tmp_path):
     row = {"query": {"text": "a"}, "positives": [{"images": ["p.0.png", "p.1.png"]}]}
-    write_shards([Sample("0", row, {"p.0.png": b"1", "p.1.png": b"2"})], tmp_path, "train")
+    write_shards([Sample("0", row, {"p.0.png": PICTURE, "p.1.png": PICTURE})], tmp_path, "train")
     (tmp_path / "s.yaml").write_text("name: s\nshards: train.manifest.json\n")
     with pytest.raises(ConfigError, match="tar:0: a document of positives has 2 pictures, which no row of a documents"):
         Mineable(DataSpec.load(tmp_path / "s.yaml").open())
+
+
+def test_a_picture_that_does_not_decode_makes_a_broken_sample_and_does_not_stop_the_encoding(tmp_path):
+    wrong = [{"images": ["n.png"]}]
+    rows = [("good", PICTURE, "a"), ("query", PICTURE[:30], "b"), ("own", PICTURE, "c"), ("other", PICTURE, "d")]
+    samples = [
+        Sample(key, {"query": {"images": ["q.png"]}, "positives": [{"text": text}], "negatives": wrong},
+               {"q.png": data, "n.png": b"none" if key == "own" else PICTURE})
+        for key, data, text in rows
+    ]  # fmt: skip
+    write_shards(samples, tmp_path, "train")
+    (tmp_path / "s.yaml").write_text("name: s\nshards: train.manifest.json\n")
+    data = Mineable(DataSpec.load(tmp_path / "s.yaml").open())
+    assert [asked.name.rpartition(":")[2] for asked in data.asked] == ["good", "other"] and data.broken == 2
+    assert {data.document(row).text for row in range(len(data))} == {"a", "d", None}
 
 
 def test_rows_without_positives_cannot_be_mined_for(tmp_path):

@@ -33,14 +33,14 @@ def build_interleaved(config: InterleavedConfig, track: Track = untracked) -> li
         value = row.get(config.images_column)
         return [one for one in value if not is_empty(one)] if isinstance(value, list) else []
 
-    find_first(files, pictures, listed)
+    first = find_first(files, pictures, listed)
     if config.query_column is not None:
         required = ["query.text", "positives.images"]
     elif config.pairs == "consecutive":
         required = ["query.images", "positives.text"]
     else:
         required = ["query.images"]
-    return [build_rows(config, files, _DocumentReader(config, pictures), required, track)]
+    return [build_rows(config, files, _DocumentReader(config, pictures), required, first, track)]
 
 
 class _DocumentReader:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -23,6 +24,8 @@ from mmret.data.sources.track import Track, untracked
 from mmret.errors import ConfigError, SampleError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+_FIRST_LOOK = 50
 
 
 @dataclass
@@ -95,7 +98,9 @@ def _build(split: Path, folders: list[str], out: Path, config: ClassFolderConfig
     random.Random(split.name).shuffle(files)
     files = files[: config.limit]
     numbers = {folder: number for number, folder in enumerate(folders)}
-    options = {"files": len(files), "classes": folders, "piece_rows": config.piece_rows}
+    listing = blake2b("".join(f"{file.parent.name}/{file.name}\0" for file in files).encode(), digest_size=12)
+    first = [file.stat().st_size for file in files[:_FIRST_LOOK]]  # other pictures of the same names
+    options = {"files": listing.hexdigest(), "sizes": first, "classes": folders, "piece_rows": config.piece_rows}
     made_from = fingerprint((), options | deciding(config, "limit", "skip_missing_images"))
     spec = {
         "name": name,

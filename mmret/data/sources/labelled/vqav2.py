@@ -100,10 +100,15 @@ def _split(
     samples: list[Sample] = []
     pictures: dict[str, str] = {}
     part = PARTS[name][1]
-    for question in _read(file, "questions")[:limit]:
+    for number, question in enumerate(_read(file, "questions")[:limit]):
         counts.rows += 1
-        id, image = question["question_id"], str(question["image_id"])
-        row: dict[str, Any] = {"query": {"text": question["question"], "images": [image]}, "question_id": id}
+        try:
+            id, image = int(question["question_id"]), str(int(question["image_id"]))
+            row: dict[str, Any] = {"query": {"text": question["question"], "images": [image]}, "question_id": id}
+        except (KeyError, TypeError, ValueError) as error:
+            raise SampleError(
+                f"{file}: questions[{number}] is no question ({type(error).__name__}: {error})"
+            ) from error
         if annotations is not None:
             if id not in answered:
                 raise SampleError(f"{file}: question {id} has no annotation in {_annotations_file(folder, name).name}")

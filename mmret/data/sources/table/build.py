@@ -28,8 +28,8 @@ def build_table(config: TableConfig, track: Track = untracked) -> list[Built]:
     files.require([*config.used, *config.facts])
     pictures = picture_reader(config, files)
     shown = [*config.query_images, *config.positive_images, *config.negative_images]
-    find_first(files, pictures, lambda row: [value for value in values(row, shown) if not is_empty(value)])
-    return [build_rows(config, files, RowReader(config, pictures), _required(config), track)]
+    first = find_first(files, pictures, lambda row: [value for value in values(row, shown) if not is_empty(value)])
+    return [build_rows(config, files, RowReader(config, pictures), _required(config), first, track)]
 
 
 def _required(config: TableConfig) -> list[str]:

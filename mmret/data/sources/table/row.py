@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ from mmret.data.sources.table.config import TableConfig
 
 _OURS = frozenset(("query", "positives", "negatives"))
 """What our JSON calls its parts; facts of these names would hide them."""
+
+
+_SHOWN_LIST = re.compile(r"""\[(['"]).*\1,?\]""", re.DOTALL)
+"""What str() makes of a list of texts."""
 
 
 class _LeftOut(Exception):
@@ -96,6 +101,9 @@ class RowReader:
             text, image, id = (lists[name][at] if name in lists else None for name in ("text", "image", "id"))
             if text is None and image is None:
                 continue
+            if isinstance(text, str) and _SHOWN_LIST.fullmatch(text.strip()):
+                wanted = 'in a text file, lists are JSON: ["one", "two"]'
+                raise _LeftOut(Problem("list as Python shows it", f"{text[:60]}: {wanted}"))
             document = {
                 "id": None if id is None else str(id),
                 "text": None if text is None else str(text).strip(),

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import yaml
 
@@ -59,6 +61,19 @@ def test_an_index_of_an_older_tar_is_made_anew(tmp_path):
     index_tars([tmp_path / "cc3"])
     write_tar(tar, [(name.replace("0000", "9999"), data) for name, data in members(tar)])
     assert DataSpec.load(index_tars([tmp_path / "cc3"]).spec).open().reader.read(0).name == "00000.tar:999999990"
+
+
+def test_a_tar_of_the_same_size_and_an_older_date_is_indexed_anew(tmp_path):
+    tar = pairs(tmp_path / "cc3")
+    index_tars([tmp_path / "cc3"])
+    size, there = tar.stat().st_size, members(tar)
+    write_tar(tar, [*there[3:], *there[:3]])  # what was the first sample is the last
+    os.utime(tar, (1, 1))
+    source = DataSpec.load(index_tars([tmp_path / "cc3"]).spec).open()
+    assert tar.stat().st_size == size
+    assert [source.reader.name(n)[-1] for n in range(5)] == ["1", "2", "3", "4", "0"]
+    (tmp_path / "cc3/cc3.manifest.json").write_text("{")
+    assert len(index_tars([tmp_path / "cc3"]).manifest) == 5
 
 
 def test_broken_tars_are_all_named_and_may_be_left_out(tmp_path):

@@ -207,6 +207,10 @@ def test_a_curations_file_refuses_unknown_fields(tmp_path, spec):
     path.write_text(yaml.safe_dump({**tree, "filters": []}))
     with pytest.raises(ConfigError, match="want at least one"):
         Curation.load(path)
+    for filters in ({"length": {"min_words": 1}}, [{"length": {"min_words": 1}}, "length"]):
+        path.write_text(yaml.safe_dump({**tree, "filters": filters}))
+        with pytest.raises(ConfigError, match=r"c.yaml: filters: "):
+            Curation.load(path)
 
 
 def test_kept_numbers_that_do_not_fit_are_refused(tmp_path, spec):

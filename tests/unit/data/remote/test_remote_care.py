@@ -46,6 +46,21 @@ def test_a_look_reads_no_more_than_it_shows(server, manifest):
     assert server.sent(".tar") < 5 * 5200 < whole / 10
 
 
+def test_a_server_without_ranges_gives_the_shards_whole(server, manifest):
+    server.ranges = False
+    collection = Collection.find(manifest)
+    assert [one.query.text for one in look(collection, 3) if one.query] == ["text 0", "text 29", "text 59"]
+    assert check(collection, workers=1).healthy
+
+
+def test_a_first_shard_that_is_missing_is_a_fault_as_any_other(server, manifest):
+    for name in ("train-000000.tar", "train-000000.index.arrow"):
+        (server.folder / name).unlink()
+    report = check(Collection.find(manifest), workers=1)
+    assert [(fault.kind, fault.shard) for fault in report.faults] == [("missing shard", "train-000000.tar")]
+    assert report.samples == 40
+
+
 def test_statistics_are_those_from_disk(server, manifest):
     there = statistics(Collection.find(manifest), workers=1).as_json()
     assert there == statistics(Collection.find(server.folder / "train.manifest.json"), workers=1).as_json()

@@ -312,3 +312,38 @@ def test_the_command_line_builds_what_the_shipped_specs_read(vqa, nlvr2, folders
     for name in ("vqav2/train", "vqav2/val", "nlvr2/train", "nlvr2/dev", "imagenet/train", "imagenet/val"):
         source = DataSpec.load(name).open()
         assert source.target(source.parse(0)) is not None and source.parse(0).query.images
+
+
+def test_class_folders_with_other_pictures_of_the_same_number_are_built_again(tmp_path):
+    root = tmp_path / "inet"
+    for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/1.jpg")):
+        write(root / "train" / name, picture(number))
+
+    def built():
+        (one,) = build_class_folder(ClassFolderConfig(str(root), out=str(tmp_path / "inet_out")))
+        _, rows = opened(tmp_path / "inet_out", "train", images=False)
+        return one.skipped, sorted((row.meta["file"], row.meta["label"]) for row in rows)
+
+    assert built()[0] is False and built()[0] is True
+    (root / "train/a/2.jpg").rename(root / "train/b/2.jpg")
+    assert built() == (False, [("1.jpg", 0), ("1.jpg", 1), ("2.jpg", 1)])
+
+
+def test_a_file_that_is_no_picture_is_not_put_into_a_shard(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg"):
+        write(tmp_path / "inet/train" / name, picture(1))
+    write(tmp_path / "inet/train/b/2.jpg", b"<html>not found</html>")
+    options = ClassFolderConfig(str(tmp_path / "inet"), out=str(tmp_path / "out"))
+    with pytest.raises(SampleError, match=r"b/2.jpg: 22 bytes do not decode .*--skip-missing-images"):
+        build_class_folder(options)
+    options.skip_missing_images = True
+    assert build_class_folder(options)[0].queries.left_out == {"picture broken": 1}
+
+
+def test_a_question_without_its_fields_is_named(vqa):
+    path = vqa[0] / "v2_OpenEnded_mscoco_train2014_questions.json"
+    table = json.loads(path.read_text())
+    del table["questions"][1]["image_id"]
+    write(path, table)
+    with pytest.raises(SampleError, match=r"questions\[1\] is no question \(KeyError: 'image_id'\)"):
+        build(vqa)

@@ -50,6 +50,23 @@ def test_a_changed_caption_is_built_again(root):
     assert said["sub/c.jpg"] == ["seen"] and not built.skipped
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_a_caption(root):
+    (root / "sub/c.txt").write_bytes("\ufeffsee".encode())
+    (root / "b.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"caption": "x"}).encode())
+    said, _, built = build(root)
+    assert (said["sub/c.jpg"], said["b.jpg"]) == (["see"], ["x"]) and built.queries.kept == 3
+
+
+def test_links_to_nothing_are_missing_pictures_and_links_to_a_folder_around_show_nothing_twice(root):
+    (root / "sub/round").symlink_to(root, target_is_directory=True)
+    assert build(root)[2].queries.kept == 3
+    (root / "sub/d.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "sub/d.txt").write_text("gone")
+    with pytest.raises(SampleError, match=r"no picture 'sub/d.jpg' in .*photos; .*--skip-missing-images"):
+        build(root)
+    assert build(root, skip_missing_images=True)[2].queries.left_out["picture missing"] == 1
+
+
 def test_what_is_missing_or_broken_is_explained(root, tmp_path):
     (root / "sub/c.jpg").write_bytes(b"no picture")
     with pytest.raises(SampleError, match=r"c.jpg: 10 bytes do not decode .*--skip-missing-images"):

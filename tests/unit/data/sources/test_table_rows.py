@@ -277,3 +277,61 @@ def test_the_command_line_builds_what_peek_shows_and_training_draws_from(tmp_pat
     batch = module({out / "train.yaml": 1}).dataset()[0]
     assert len(batch) == 8 and set(batch.sources) == {"mine/train"} and batch.document is not None
     assert bytes(batch.document.dense["bytes"][0, :9].tolist()) == b"|caption "
+
+
+def test_a_quote_that_never_closes_is_refused_instead_of_swallowing_the_rows_behind_it(tmp_path):
+    file = csv(tmp_path, "q,a", "one,1", 'two,"2', "three,3", "four,4")
+    with pytest.raises(SampleError, match=r"a.csv: the quote that opens near byte 10 is never closed"):
+        build(tmp_path, file, query_text="q", positive_texts=["a"])
+    file = csv(tmp_path, "q,a", 'one,"1', '1"', 'two,5" wide', 'three,"3"')
+    rows, _ = build(tmp_path, file, query_text="q", positive_texts=["a"])
+    assert [row.positives[0].text for row in rows] == ["1\n1", '5" wide', "3"]
+
+
+def test_a_list_as_python_shows_it_is_no_caption(tmp_path):
+    file = csv(tmp_path, "q,a", "one,\"['a car', 'a red car']\"", "two,['s] end", 'three,"[""x"", ""y""]"')
+    rows, built = build(tmp_path, file, query_text="q", positive_texts=["a"])
+    assert [[one.text for one in row.positives] for row in rows] == [["['s] end"], ["x", "y"]]
+    assert built.queries.left_out == {"list as Python shows it": 1}
+    assert 'lists are JSON: ["one", "two"]' in built.queries.first["list as Python shows it"]
+
+
+@pytest.mark.parametrize("whole", [100, 10], ids=["small", "large"])
+def test_a_table_of_the_same_size_with_another_word_is_built_again(tmp_path, whole, monkeypatch):
+    for name, value in (("_WHOLE", whole), ("_BLOCKS", 4), ("_BLOCK", 4)):  # bytes 0, 6, 12, 18 and three behind each
+        monkeypatch.setattr(f"mmret.data.sources.record.{name}", value)
+    file = csv(tmp_path, "q,a", "one,cat", "two,dog")
+    assert build(tmp_path, file, query_text="q", positive_texts=["a"])[1].skipped is False
+    csv(tmp_path, "q,a", "one,cow", "two,dog")
+    rows, built = build(tmp_path, file, query_text="q", positive_texts=["a"])
+    assert rows[0].positives[0].text == "cow" and not built.skipped
+    assert build(tmp_path, file, query_text="q", positive_texts=["a"])[1].skipped
+
+
+def test_another_folder_of_pictures_is_another_input_and_a_moved_one_is_not(tmp_path, photos):
+    file = csv(tmp_path, "photo,caption", "0.png,zero")
+    options = {"image_column": "photo", "caption_columns": ["caption"]}
+    build(tmp_path, file, images=str(photos), **options)
+    moved = photos.rename(tmp_path / "moved")
+    assert build(tmp_path, file, images=str(moved), **options)[1].skipped
+    other = tmp_path / "other/0.png"
+    other.parent.mkdir()
+    other.write_bytes(picture(4) + b"\0")
+    rows, built = build(tmp_path, file, images=str(other.parent), **options)
+    assert not built.skipped and rows[0].query.images[0].data == other.read_bytes()
+
+
+def test_a_path_that_climbs_out_is_left_out_also_in_the_first_row(tmp_path, photos):
+    file = csv(tmp_path, "photo,caption", "../0.png,out", "1.png,one")
+    options = {"image_column": "photo", "caption_columns": ["caption"], "images": str(photos)}
+    with pytest.raises(SampleError, match=r"a.csv row 1: image path '../0.png' is none inside .*--skip-missing-images"):
+        build(tmp_path, file, **options)
+    rows, built = build(tmp_path, file, skip_missing_images=True, **options)
+    assert len(rows) == 1 and sum(built.queries.left_out.values()) == 1
+
+
+def test_what_pillow_does_not_know_is_said_without_an_address_in_memory(tmp_path, photos):
+    (photos / "0.png").write_bytes(b"no picture")
+    file = csv(tmp_path, "photo,caption", "0.png,zero")
+    with pytest.raises(SampleError, match=r"0.png: 10 bytes do not decode as an image \(of no known format\)"):
+        build(tmp_path, file, image_column="photo", caption_columns=["caption"], images=str(photos))
