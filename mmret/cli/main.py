@@ -35,8 +35,8 @@ from mmret.recipe.problem import did_you_mean
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What an operating system says where no more can be written."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+"""What an operating system says where nothing, or no more, can be written."""
 
 
 VERBS: dict[str, Verb] = {
@@ -69,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(str(error), "red")
         return error.exit_code
     except OSError as error:  # wherever a log or a result is written, also by libraries
-        if error.errno not in FULL:
+        if error.errno not in UNWRITABLE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        say(f"{where}{error.strerror}. Make room, or choose another folder; what was saved stays as it is", "red")
+        say(
+            f"{where}{error.strerror}. Make room, get the rights, or choose another folder; what was saved stays", "red"
+        )
         return EnvironmentProblem.exit_code
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped", "yellow")

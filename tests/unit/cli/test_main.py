@@ -105,10 +105,11 @@ def test_each_kind_of_error_has_its_exit_code_and_no_traceback(error, code, trai
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/proc/x"), "/proc/x: Permission denied. Make room, get"),
         (OSError(errno.EROFS, "Read-only file system", "runs/x/metrics.csv"), "runs/x/metrics.csv: Read-only"),
     ],
 )
-def test_a_full_disk_is_a_message_whoever_writes(error, said, trained, write, monkeypatch, capsys):
+def test_a_folder_that_cannot_be_written_is_a_message_whoever_writes(error, said, trained, write, monkeypatch, capsys):
     import mmret.training.stages
 
     def fail(recipe, fresh=False):
@@ -117,7 +118,7 @@ def test_a_full_disk_is_a_message_whoever_writes(error, said, trained, write, mo
     monkeypatch.setattr(mmret.training.stages, "run_recipe", fail)
     assert main(["run", write(TINY)]) == 3
     assert said in capsys.readouterr().err
-    error.errno = errno.EPERM  # nothing that room would help: a fault, to be seen whole
+    error.errno = errno.EBADF  # nothing that room or rights would help: a fault, to be seen whole
     with pytest.raises(OSError):
         main(["run", write(TINY)])
 
