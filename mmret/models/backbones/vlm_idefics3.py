@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isqrt
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmret.models.backbones.vlm_family import Family, Film, RowPictures
 
@@ -119,7 +120,18 @@ class SmolVLM(Idefics3):
     """SmolVLM and SmolVLM2 (Marafioti et al. 2025): Idefics3 made small."""
 
     @classmethod
+    def build(cls, config: Mapping[str, Any], dtype: torch.dtype, attention: str) -> nn.Module:
+        """With features of pictures in the words' type: transformers 5.17 refuses autocast's among float32 words."""
+        model: Any = super().build(config, dtype, attention)
+        model.connector.register_forward_hook(partial(_like_words, model.get_input_embeddings()))
+        return model
+
+    @classmethod
     def _processor_class(cls) -> type[Any]:
         from transformers import SmolVLMImageProcessorPil
 
         return SmolVLMImageProcessorPil
+
+
+def _like_words(words: nn.Embedding, _module: nn.Module, _given: Any, features: Tensor) -> Tensor:
+    return features.to(words.weight.dtype)
