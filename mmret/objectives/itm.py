@@ -91,8 +91,7 @@ class ITM(Objective):
         rows = []
         for scores, targets, mask, per_row in sides:
             weights = negative_weights(scores * scale, targets, mask, self._columns(scores, per_row))
-            # As torch.multinomial draws one, which first waits for a GPU to say that the weights are valid.
-            rows.append((weights / torch.empty_like(weights).exponential_()).argmax(1))
+            rows.append(draw_one(weights))
         return Drawn(*rows)
 
     def loss(self, step: Step, drawn: Drawn) -> LossOutput:
@@ -147,3 +146,11 @@ def negative_weights(logits: Tensor, targets: Tensor, mask: Tensor | None, colum
         kept = allowed & ~mask
         allowed = torch.where(kept.any(1, keepdim=True), kept, allowed)
     return logits.float().masked_fill(~allowed, -torch.inf).softmax(1)
+
+
+def draw_one(weights: Tensor) -> Tensor:
+    """A column [B] of each row of weights [B, N], by their shares.
+
+    As torch.multinomial draws one, which first waits for a GPU to say that the weights are valid.
+    """
+    return (weights / torch.empty_like(weights).exponential_()).argmax(1)
