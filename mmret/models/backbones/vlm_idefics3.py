@@ -121,9 +121,14 @@ class SmolVLM(Idefics3):
 
     @classmethod
     def build(cls, config: Mapping[str, Any], dtype: torch.dtype, attention: str) -> nn.Module:
-        """With features of pictures in the words' type: transformers 5.17 refuses autocast's among float32 words."""
+        """With our own merging of words and features of pictures where transformers has one.
+
+        Before 5.23 it refused autocast's features among float32 words (5.17), or took a patch's side for how many
+        features a tile has (5.20), which fails at sizes other than the published.
+        """
         model: Any = super().build(config, dtype, attention)
-        model.connector.register_forward_hook(partial(_like_words, model.get_input_embeddings()))
+        if hasattr(model, "inputs_merger"):
+            model.inputs_merger = partial(_merged, model.config.image_token_id)
         return model
 
     @classmethod
@@ -133,5 +138,7 @@ class SmolVLM(Idefics3):
         return SmolVLMImageProcessorPil
 
 
-def _like_words(words: nn.Embedding, _module: nn.Module, _given: Any, features: Tensor) -> Tensor:
-    return features.to(words.weight.dtype)
+def _merged(place: int, input_ids: Tensor, inputs_embeds: Tensor, image_hidden_states: Tensor) -> Tensor:
+    """[B, L, D] words, with the features in the places of pictures, in order."""
+    mask = (input_ids == place).unsqueeze(-1)
+    return inputs_embeds.masked_scatter(mask, image_hidden_states.to(inputs_embeds.dtype))
