@@ -37,9 +37,7 @@ class Peek(L.Callback):
         assert module.weight.item() == -trainer.global_step  # what trains is back
 
 
-def test_the_average_is_the_one_by_hand_and_the_model_ends_with_it(tmp_path):
-    """Weights -1, -2, -3, -4 at decay 0.75: -1, -1.25, -1.6875, -2.265625."""
-    average, module = MovingAverage(0.75), Falling()
+def take_four_steps(module, *callbacks):
     trainer = L.Trainer(
         max_steps=4,
         accelerator="cpu",
@@ -47,9 +45,15 @@ def test_the_average_is_the_one_by_hand_and_the_model_ends_with_it(tmp_path):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[average, Peek(average)],
+        callbacks=[*callbacks],
     )
     trainer.fit(module, DataLoader(torch.zeros(8), batch_size=1))
+
+
+def test_the_average_is_the_one_by_hand_and_the_model_ends_with_it(tmp_path):
+    """Weights -1, -2, -3, -4 at decay 0.75: -1, -1.25, -1.6875, -2.265625."""
+    average, module = MovingAverage(0.75), Falling()
+    take_four_steps(module, average, Peek(average))
     assert module.inside == [-1.0, -1.25, -1.6875, -2.265625]
     assert float(module.weight) == -2.265625
     assert float(module.frozen) == 1.0
@@ -68,16 +72,7 @@ def test_what_does_not_train_stays_as_it_is_to_the_bit(frozen):
     """0.9 x 7 + 0.1 x 7 in whole numbers is cut off to 6, and in floating point it rounds, at each step."""
     average, module = MovingAverage(0.9), Falling()
     module.frozen = torch.nn.Parameter(frozen.clone(), False)
-    trainer = L.Trainer(
-        max_steps=4,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[average],
-    )
-    trainer.fit(module, DataLoader(torch.zeros(8), batch_size=1))
+    take_four_steps(module, average)
     assert torch.equal(module.frozen, frozen)
 
 
