@@ -156,8 +156,9 @@ def find_spec(name_or_path: str | Path) -> Path:
     known = dict.fromkeys(
         file.relative_to(root).with_suffix("").as_posix() for root in roots for file in sorted(root.rglob("*.yaml"))
     )
-    kind = "benchmarks/" if str(name_or_path).startswith("benchmarks/") else ""
-    names = [name for name in known if name.startswith("benchmarks/") == bool(kind)]
+    asked = str(name_or_path).startswith("benchmarks/")
+    others = ("curations/",) if asked else ("benchmarks/", "curations/")
+    names = [name for name in known if name.startswith("benchmarks/") >= asked and not name.startswith(others)]
     looked = ", ".join(str(root) for root in dict.fromkeys(roots) if root.is_dir()) or "no data_specs folder exists"
     raise ConfigError(f"no data spec {str(name_or_path)!r}; {_nearest(str(name_or_path), names)} (looked in: {looked})")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from mmret.data.sources.shrink import JPEG_QUALITY, image_size, shrink
 from mmret.errors import ConfigError, SampleError
 from mmret.types import EncodedImage
 
+FIRST_LOOK = 50
+"""Pictures that are looked for before an hour of work."""
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp", b"II*\0": "tif"}
 
 
@@ -24,6 +27,7 @@ class ImageFolder:
         """`prefixes` are subfolders that the rows' paths may leave out."""
         self.places = [folder / prefix for folder in folders if folder.is_dir() for prefix in prefixes]
         self.tried = [str(folder) for folder in folders]
+        self.below = [prefix for prefix in prefixes if prefix]
 
     def find(self, path: str) -> Path | None:
         """Where a picture lies; None: nowhere.
@@ -43,6 +47,22 @@ class ImageFolder:
                     self.places = [place, *(other for other in self.places if other is not place)]
                 return file
         return None
+
+    def first_sizes(self, paths: Iterable[str], where: str) -> list[int | None]:
+        """Bytes of each of the first pictures, None where it is missing: another folder of pictures is another input.
+
+        Raises:
+            ConfigError: not one of them is there.
+        """
+        first = list(islice(paths, FIRST_LOOK))
+        files = [self.find(path) for path in first]
+        if first and not any(files):
+            below = f" and {', '.join(self.below)} below it" if self.below else ""
+            raise ConfigError(
+                f"{where}: not one of the first {len(first)} pictures is there; looked for {first[0]!r} in "
+                f"{', '.join(self.tried)}{below}"
+            )
+        return [None if file is None else file.stat().st_size for file in files]
 
 
 class Scaling(Protocol):

@@ -9,7 +9,7 @@ from tests.builders import build_toy_source
 def here(tmp_path, monkeypatch):
     """A working folder with specs of its own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("toy/shapes", "toy/colours", "benchmarks/toy/shapes"):
+    for name in ("toy/shapes", "toy/colours", "benchmarks/toy/shapes", "curations/toy/shapes"):
         path = tmp_path / "data_specs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"name: {name}\nshards: train.manifest.json\n")
@@ -26,6 +26,7 @@ def test_an_unknown_name_gets_the_nearest_of_its_kind(here):
     with pytest.raises(ConfigError, match=r"no data spec 'toy/shape'; known: .*Did you mean toy/shapes\?") as caught:
         find_spec("toy/shape")
     assert str(here) in str(caught.value) and "benchmarks/" not in str(caught.value)
+    assert "curations/" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"Did you mean benchmarks/toy/shapes\?"):
         find_spec("benchmarks/toy/shap")
     with pytest.raises(ConfigError, match=r"x\.yaml: no such data spec file"):

@@ -13,7 +13,7 @@ from mmret.data.sources.image_folder import deciding
 from mmret.data.sources.m2kr.checks import Tables, open_tables
 from mmret.data.sources.m2kr.config import M2KRConfig
 from mmret.data.sources.m2kr.passages import build_passages
-from mmret.data.sources.m2kr.queries import Questions, find_first_images
+from mmret.data.sources.m2kr.queries import Questions, first_images
 from mmret.data.sources.record import (
     Built,
     Counts,
@@ -43,21 +43,20 @@ def build_m2kr(config: M2KRConfig, track: Track = untracked) -> list[Built]:
         raise ConfigError("\n".join([*errors, "To build all the same: --force"] if tables else errors))
     for finding in findings:
         logger.warning(finding.text)
-    for table in tables:
-        find_first_images(table, config)
+    sizes = [first_images(table, config) for table in tables]
     # Each split has files of its own, so that tasks do not meet.
     mine = Slice.parse(config.slice).share(sorted(tables, key=lambda table: -len(table.data)))
-    return [_build_split(table, config, track) for table in tables if table in mine]
+    return [_build_split(table, first, config, track) for table, first in zip(tables, sizes) if table in mine]
 
 
-def _build_split(tables: Tables, config: M2KRConfig, track: Track) -> Built:
+def _build_split(tables: Tables, first: list[int | None], config: M2KRConfig, track: Track) -> Built:
     folder = Path(config.out) / tables.dataset.folder
     folder.mkdir(parents=True, exist_ok=True)
     passages, documents, unchanged = build_passages(tables, folder, config.limit, track)
     manifest, record = folder / f"{tables.split}.manifest.json", folder / f"{tables.split}.build.json"
     made_from = fingerprint(
         (*tables.data.files, *tables.passages.files),
-        deciding(config, "limit", "sample", "draw_instructions", "skip_missing_images"),
+        deciding(config, "limit", "sample", "draw_instructions", "skip_missing_images") | {"first_pictures": first},
     )
     counts = finished(record, made_from)
     if counts is not None and unchanged and whole_shards(manifest):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data.shards import Sample
-from mmret.data.sources.image_folder import ImageFolder, read_image
+from mmret.data.sources.image_folder import FIRST_LOOK, ImageFolder, read_image
 from mmret.data.sources.m2kr.checks import Tables
 from mmret.data.sources.m2kr.config import M2KRConfig
 from mmret.data.sources.m2kr.facts import DatasetFacts
@@ -18,8 +18,6 @@ from mmret.data.sources.read_ahead import read_ahead
 from mmret.data.sources.record import Counts
 from mmret.data.table import Table
 from mmret.errors import ConfigError, SampleError
-
-_FIRST_LOOK = 50
 
 
 @dataclass(frozen=True)
@@ -110,22 +108,17 @@ def image_folder(dataset: DatasetFacts, config: M2KRConfig) -> ImageFolder | Non
     return ImageFolder([Path(config.images) / folder for folder in dataset.images.folders], dataset.images.prefixes)
 
 
-def find_first_images(tables: Tables, config: M2KRConfig) -> None:
-    """Refuse, before hours of work, a picture folder that does not hold even one of the first pictures.
+def first_images(tables: Tables, config: M2KRConfig) -> list[int | None]:
+    """Bytes of the first rows' pictures; refuses, before hours of work, a folder that does not hold even one.
 
     Raises:
         ConfigError: no folder was given, or none of the pictures is there.
     """
     dataset = tables.dataset
     if dataset.images is None:
-        return
+        return []
     folder = image_folder(dataset, config)
     if folder is None:
         raise ConfigError(f"{dataset.name} has pictures; name the folder that holds them: --images DIR")
-    rows = zip(range(_FIRST_LOOK), tables.data.rows(["img_path"]))
-    paths = [row["img_path"] for _, row in rows if row["img_path"]]
-    if paths and not any(folder.find(path) for path in paths):
-        raise ConfigError(
-            f"{tables.data.name}: not one of the first {len(paths)} pictures is there; looked for {paths[0]!r} in "
-            f"{', '.join(folder.tried)}"
-        )
+    rows = zip(range(FIRST_LOOK), tables.data.rows(["img_path"]))
+    return folder.first_sizes((row["img_path"] for _, row in rows if row["img_path"]), tables.data.name)

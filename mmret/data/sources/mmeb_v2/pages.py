@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmret.data.shards import Sample, write_shards
-from mmret.data.sources.image_folder import ImageFolder, deciding, scaled
+from mmret.data.sources.image_folder import FIRST_LOOK, ImageFolder, deciding, scaled
 from mmret.data.sources.mmeb_v2.config import MMEBV2Config
 from mmret.data.sources.mmeb_v2.facts import SetFacts
 from mmret.data.sources.mmeb_v2.rows import MISSING
@@ -39,7 +40,7 @@ class PageSet:
         self.title, self.folder = f"{facts.folder}/test", Path(config.out) / facts.folder
         files = [file for table in tables.values() for file in table.files]
         self.bytes = sum(file.stat().st_size for file in files)
-        self.made_from = fingerprint(files, deciding(config, "limit", "skip_missing_images"))
+        self.files, self.made_from = files, dict[str, Any]()
         names = dict.fromkeys((facts.name, facts.hub.rpartition("/")[2], ""))
         self.images = None if config.images is None else ImageFolder([Path(config.images)], [*names])
 
@@ -70,7 +71,7 @@ class PageSet:
         return None
 
     def check(self) -> None:
-        """Refuse tables of another layout.
+        """Refuse tables of another layout, and see what is to be built.
 
         Raises:
             ConfigError: a column is missing.
@@ -84,6 +85,16 @@ class PageSet:
                     f"{table.files[0]}: no column {', '.join(missing)}; the {name} of a document set have "
                     f"{', '.join(wanted[name])} (this one: {', '.join(table.columns)})"
                 )
+        options = deciding(self.config, "limit", "skip_missing_images") | {"first_pages": self._first_sizes()}
+        self.made_from = fingerprint(self.files, options)
+
+    def _first_sizes(self) -> list[int | None]:
+        """Bytes of the first pages that lie as files: another folder of them is another input."""
+        if self.images is None or "corpus" not in self.tables:
+            return []
+        first = islice(self.tables["corpus"].rows(_CORPUS[:1]), FIRST_LOOK)
+        files = [self.images.find(f"{row['corpus-id']}.png") for row in first]
+        return [None if file is None else file.stat().st_size for file in files]
 
     def build(self) -> Built:
         """Pages, then samples, as these name only what is there."""

@@ -39,7 +39,7 @@ class VideoSet:
         self.title, self.folder = f"{self.facts.folder}/test", Path(config.out) / self.facts.folder
         files = [file for _, file in table.files]
         self.bytes = sum(file.stat().st_size for file in files)
-        self.made_from = fingerprint(files, deciding(config, "num_frames", "limit", "skip_missing_images"))
+        self.files, self.made_from = files, dict[str, Any]()
 
     def check(self) -> None:
         """Refuse, before an hour of work, a folder that does not hold even one of the first videos."""
@@ -50,6 +50,9 @@ class VideoSet:
         if (lost or videos) and not any(map(self.frames.frames, videos)):
             what = lost[0] if lost else f"no frames of video {videos[0]!r} in {self.frames.tried}"
             raise ConfigError(f"mmeb_v2: {self.facts.name}: of the first {len(rows)} rows no video is there; {what}")
+        sizes = [[frame.stat().st_size for frame in self.frames.frames(video)] for video in videos[:_FIRST_LOOK]]
+        options = deciding(self.config, "num_frames", "limit", "skip_missing_images")
+        self.made_from = fingerprint(self.files, options | {"first_videos": sizes})
 
     def build(self) -> Built:
         """Frames of queries, documents, samples: in this order, as samples name only what is there."""

@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from collections import Counter
 
 import pytest
@@ -116,6 +117,21 @@ def test_a_missing_picture_stops_the_build_or_leaves_out_with_its_captions(tmp_p
     (tmp_path / "out/test_images.arrow").unlink()
     texts, _ = build_karpathy(KarpathyConfig(**options, skip_missing_images=True))
     assert texts.queries.kept == 15 and len(samples(tmp_path, "test", "text_to_image")) == 15
+
+
+def test_another_folder_of_pictures_is_another_build(tmp_path):
+    build(tmp_path)
+    file, pictures = write_files(tmp_path, "coco", None)
+    larger = shutil.copytree(pictures, tmp_path / "larger")
+    data = picture(1) + bytes(100)
+    (larger / "val2014/COCO_val2014_000000000064.jpg").write_bytes(data)
+    config = KarpathyConfig(str(file), str(larger), str(tmp_path / "out"))
+    assert [one.name for one in build_karpathy(config) if not one.skipped] == [
+        "coco/test_text_to_image",
+        "coco/test_image_to_text",
+    ]
+    found = {e.positives[0].id: e.positives[0].images[0].data for e in samples(tmp_path, "test", "text_to_image")}
+    assert found["64"] == data
 
 
 def test_empty_captions_and_pictures_without_any_are_left_out(tmp_path):

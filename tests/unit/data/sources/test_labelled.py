@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import shutil
 
 import pytest
 from PIL import Image
@@ -128,6 +129,16 @@ def test_a_second_build_does_only_what_is_missing(vqa):
     assert (vqa[2] / "train-000000.tar").stat().st_mtime_ns == before
     assert [one.skipped for one in build(vqa, limit=1)] == [False] * 3
     assert len(opened(vqa[2], "train")[1]) == 1
+
+
+def test_another_folder_of_pictures_is_another_build(vqa, tmp_path):
+    build(vqa)
+    notes, images, out = vqa
+    larger = shutil.copytree(images, tmp_path / "larger")
+    assert all(one.skipped for one in build((notes, larger, out)))
+    write(larger / "val2014" / f"COCO_val2014_{3:012d}.jpg", picture(3) + bytes(100))
+    assert [one.skipped for one in build((notes, larger, out))] == [True, False, True]
+    assert opened(out, "val")[1][0].query.images[0].data == picture(3) + bytes(100)
 
 
 def test_a_missing_picture_stops_the_build_or_leaves_its_questions_out(vqa):

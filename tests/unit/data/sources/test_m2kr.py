@@ -320,10 +320,12 @@ def test_what_is_finished_is_not_built_again(root):
 
 
 def test_a_build_that_was_stopped_goes_on_with_the_next_part(root):
-    write_tables(root / "tables", "EVQA", ("train",), rows=4, parts=3)
-    bad = root / "images/EVQA/inat/train/0009.jpg"
+    # Not among the first 50, by which a folder of pictures is told from others.
+    write_tables(root / "tables", "EVQA", ("train",), rows=20, parts=3)
+    write_pictures(root / "images", ["EVQA"], 60)
+    bad = root / "images/EVQA/inat/train/0055.jpg"
     bad.rename(bad.with_suffix(".away"))
-    with pytest.raises(SampleError, match="EVQA_q9"):
+    with pytest.raises(SampleError, match="EVQA_q55"):
         build_m2kr(config(root))
     done = root / "out/evqa/train-00000-000000.tar"
     written = done.stat().st_mtime_ns
@@ -331,8 +333,17 @@ def test_a_build_that_was_stopped_goes_on_with_the_next_part(root):
     bad.with_suffix(".away").rename(bad)
     build_m2kr(config(root))
     assert done.stat().st_mtime_ns == written
-    assert [row.meta["question_id"] for row in examples(root, "evqa", "train")] == [f"EVQA_q{n}" for n in range(12)]
+    assert [row.meta["question_id"] for row in examples(root, "evqa", "train")] == [f"EVQA_q{n}" for n in range(60)]
     assert not list((root / "out/evqa").glob("*-00000.*json"))
+
+
+def test_another_folder_of_pictures_is_another_build(root):
+    write_tables(root / "tables", "EVQA", ("test",))
+    build_m2kr(config(root))
+    file = root / "images/EVQA/inat/train/0002.jpg"
+    file.write_bytes(file.read_bytes() + bytes(100))
+    (built,) = build_m2kr(config(root))
+    assert not built.skipped and examples(root, "evqa", "test")[2].query.images[0].data == file.read_bytes()
 
 
 def test_other_settings_build_anew(root):

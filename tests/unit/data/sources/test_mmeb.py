@@ -159,6 +159,17 @@ def test_a_second_build_redoes_only_what_is_missing(tmp_path):
     assert (folder / "test_images.arrow").stat().st_mtime_ns == before[folder / "test_images.arrow"]
 
 
+def test_another_folder_of_pictures_is_another_build(tmp_path):
+    rows = [ranking_row(CLASSIFY, "", "red.png", ["red", "blue"])]
+    tables = write(tmp_path / "tables", "VOC2007", "test", rows, TEST)
+    build(tmp_path, tables)
+    larger = write_pictures(tmp_path / "larger")
+    (larger / "red.png").write_bytes((larger / "red.png").read_bytes() + bytes(100))
+    (again,) = build_mmeb(MMEBConfig(str(tables), str(larger), str(tmp_path / "out")))
+    table = Table.open(tmp_path / "out/voc2007/test_images.arrow")
+    assert not again.skipped and table.row(0)["image"] == (larger / "red.png").read_bytes()
+
+
 def test_a_missing_candidate_takes_its_row_along_only_where_that_is_allowed(tmp_path):
     rows = [
         ranking_row(FIND, "one", "", ["", ""], ["red.png", "gone.png"], SHOWN),

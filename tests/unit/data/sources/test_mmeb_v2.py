@@ -282,6 +282,9 @@ def test_visrag_lies_in_the_split_train_and_pages_may_lie_as_files(tmp_path):
     (tmp_path / "pages" / "ViDoSeek-doc" / "p1.png").write_bytes(page("blue"))
     (built,) = build(tmp_path, images=str(tmp_path / "pages"), datasets=["ViDoSeek-doc"])
     assert documents(built)["p1"]["image"] == page("blue")
+    (tmp_path / "pages" / "ViDoSeek-doc" / "p1.png").write_bytes(page("green") + bytes(9))  # another set of pages
+    (built,) = build(tmp_path, images=str(tmp_path / "pages"), datasets=["ViDoSeek-doc"])
+    assert not built.skipped and documents(built)["p1"]["image"] == page("green") + bytes(9)
 
 
 def test_rows_of_query_and_page_are_read_too(tmp_path):
@@ -337,6 +340,10 @@ def test_a_second_build_redoes_only_what_is_missing(tmp_path):
     built.passages.unlink()
     (third,) = build(tmp_path)
     assert not third.skipped and images.stat().st_mtime_ns == before
+    frame = tmp_path / "frames/video_cls/Breakfast/x/frame_1.png"
+    frame.write_bytes(frame.read_bytes() + bytes(9))  # another folder of frames
+    (fourth,) = build(tmp_path)
+    assert not fourth.skipped and images.stat().st_mtime_ns != before
     assert SOURCES["mmeb_v2"].variable([built]) == ("MMRET_MMEB_V2", tmp_path / "out")
 
 
