@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from mmret.allocator import PICTURE, keep_freed_memory
 from mmret.errors import SampleError
 
 _JPEG = b"\xff\xd8\xff"
@@ -46,6 +47,7 @@ class EncodedImage:
             SampleError: the bytes are no image that Pillow can open, a JPEG without its end, or of a mode whose white
                 nobody knows (32 bits a channel).
         """
+        keep_freed_memory(PICTURE)
         try:
             image = Image.open(io.BytesIO(self.data))
             kind = image.format
@@ -78,6 +80,7 @@ class EncodedImage:
             return None
         from torchvision.io import ImageReadMode, decode_jpeg
 
+        keep_freed_memory(PICTURE)
         try:
             header = Image.open(io.BytesIO(self.data))
             if header.format != "JPEG" or header.mode not in ("RGB", "L"):

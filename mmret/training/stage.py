@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from mmret.allocator import keep_freed_memory
 from mmret.data import MixtureDataModule
 from mmret.evaluation.evaluator import Evaluator
 from mmret.models import MODELS
@@ -27,7 +28,6 @@ from mmret.ops import rank_and_world
 from mmret.ops.memory import peak_memory_mb
 from mmret.recipe import stage_model_config
 from mmret.recipe.schema import Recipe, Stage, TrainerConfig
-from mmret.training.allocator import keep_freed_memory
 from mmret.training.averaging import MovingAverage
 from mmret.training.best import BestModels, best_models, measured_names
 from mmret.training.callbacks import EvaluateInTraining, progress
