@@ -120,6 +120,12 @@ class Table:
                 return None
         return None
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any row has an image, or frames."""
+        columns = (self._chunks.get(name, []) for name in ("image", "frames"))
+        return any(chunk.null_count < len(chunk) for chunks in columns for chunk in chunks)
+
     def id(self, row: int) -> str:
         """Id of a row."""
         return self._value("id", row)

@@ -42,7 +42,8 @@ class Mineable:
         """Read all samples once.
 
         Raises:
-            ConfigError: no sample has positives; there is no table, and a document does not fit into one.
+            ConfigError: no sample has positives; no document's picture decodes; there is no table, and a document does
+                not fit into one.
         """
         self.source = source
         self.table: Table | None = source.documents
@@ -58,6 +59,8 @@ class Mineable:
         self._moving = False
         self._keys: dict[int, str] = {}
         rows: dict[int, int] = {}
+        self.unreadable = self._undecodable(track)
+        """Rows of the table that are searched for nobody: a picture of theirs does not decode."""
         # Pictures are decoded by threads, as training will: one that does not would stop the encoding, hours later.
         read = read_ahead(self._whole, self._parsed(), os.cpu_count() or 1)
         for index, sample in track(read, "read samples", len(source)):
@@ -121,6 +124,26 @@ class Mineable:
                 values["frames"] = [frame.data for frame in document.video.frames] if document.video else None
             yield values
 
+    def _undecodable(self, track: Track) -> frozenset[int]:
+        """Rows of the table with a picture that does not decode, or is not there."""
+        table = self.table
+        if table is None or not table.has_pictures:
+            return frozenset()
+
+        def decodes(row: int) -> bool:
+            try:
+                for picture in self.source.decoder.row_document(row).pictures:
+                    picture.decode()
+            except SampleError:
+                return False
+            return True
+
+        read = track(read_ahead(decodes, range(len(table)), os.cpu_count() or 1), "look at documents", len(table))
+        found = frozenset(row for row, good in enumerate(read) if not good)
+        if len(found) == len(table):
+            raise ConfigError(f"{table.path}: no document's picture decodes; `mmret data check` says more")
+        return found
+
     def _parsed(self) -> Iterator[tuple[int, Parsed | None]]:
         """All samples; None for those that cannot be read."""
         for index in range(len(self.source)):
@@ -146,6 +169,8 @@ class Mineable:
     def _add(self, index: int, sample: Parsed, rows: dict[int, int]) -> None:
         """One sample: its name, its documents, and what of them answers it."""
         positives = {self._row(index, sample, "positives", at, rows) for at in range(len(sample.positives))}
+        if not positives.isdisjoint(self.unreadable):
+            raise SampleError(f"{sample.name}: a picture of a positive does not decode")
         if self.table is None:
             for at in range(len(sample.negatives)):
                 self._row(index, sample, "negatives", at, rows)

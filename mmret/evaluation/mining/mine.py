@@ -84,7 +84,7 @@ def _search(model: Retriever, data: Mineable, k: int, settings: Settings) -> tup
         numbers: list[Tensor] = []
         parts: list[Embeddings] = []
         for searched in (True, False):
-            chosen = [row for row in order if (row < data.num_searched) == searched]
+            chosen = [row for row in order if (row < data.num_searched) == searched and row not in data.unreadable]
             for batch, part in encode(model, data.document, chosen, "document", **options):
                 numbers.append(batch)
                 parts.append(part.to("cpu"))

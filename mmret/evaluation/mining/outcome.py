@@ -72,7 +72,8 @@ def report(mined: Mined) -> dict[str, Any]:
         "broken": data.broken,
         "without_positives": len(data.names) - len(data.asked),
         "queries": len(data.asked),
-        "documents": data.num_searched,
+        "documents": data.num_searched - len(data.unreadable),
+        "broken_documents": len(data.unreadable),
         "found": mined.found,
         "dropped": {reason: mined.dropped[reason] for reason in DROPPED if mined.dropped[reason]},
         "negatives": sum(kept),
@@ -99,7 +100,8 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
     for text in (
         f"queries with all {wanted} negatives: {facts['queries_with_all']:,}; with none: {facts['queries_without']:,}",
         f"positive's score minus negative's: {gaps}; negatives above their positive: {facts['above_positive']:.1%}",
-        f"samples left out: {facts['broken']:,} broken, {facts['without_positives']:,} without positives",
+        f"samples left out: {facts['broken']:,} broken, {facts['without_positives']:,} without positives; "
+        f"documents whose picture does not decode: {facts['broken_documents']:,}",
     ):
         console.print(text, markup=False, soft_wrap=True)
 

@@ -275,6 +275,31 @@ def test_a_picture_that_does_not_decode_makes_a_broken_sample_and_does_not_stop_
     assert {data.document(row).text for row in range(len(data))} == {"a", "d", None}
 
 
+def documents_with_pictures(folder, **pictures):
+    """Queries a, b, ... whose positives are documents of these pictures, and a text document "other"."""
+    rows = [{"id": id, "text": f"word {id}", "image": data} for id, data in pictures.items()]
+    write_table([*rows, {"id": "other", "text": "other words"}], folder / "documents.arrow")
+    write_shards((Sample(id, {"query": {"text": f"word {id}"}, "positives": [id]}) for id in pictures), folder, "train")
+    (folder / "s.yaml").write_text("name: s\nshards: train.manifest.json\ndocuments: documents.arrow\n")
+    return DataSpec.load(folder / "s.yaml").open()
+
+
+def test_a_document_whose_picture_does_not_decode_is_neither_searched_nor_stops_the_encoding(tmp_path):
+    data = Mineable(documents_with_pictures(tmp_path, a=PICTURE, b=PICTURE[:30], c=None))
+    assert data.unreadable == {1} and data.broken == 1  # the sample that it answers
+    mined = mine(WordRetriever(), data, MiningRules(k=9, negatives=9))
+    assert [[data.id(row) for row in rows] for rows in mined.rows] == [["c", "other"], ["a", "other"]]
+    facts = report(mined)
+    assert (facts["documents"], facts["broken_documents"]) == (3, 1)
+
+
+def test_documents_of_which_none_decodes_are_refused(tmp_path):
+    source = documents_with_pictures(tmp_path, a=b"none")
+    write_table([{"id": "a", "image": b"none"}], tmp_path / "documents.arrow")
+    with pytest.raises(ConfigError, match=r"documents.arrow: no document's picture decodes"):
+        Mineable(DataSpec.load(source.spec.file).open())
+
+
 def test_rows_without_positives_cannot_be_mined_for(tmp_path):
     write_shards([Sample("0", {"query": {"text": "a"}, "label": 1})], tmp_path, "train")
     (tmp_path / "s.yaml").write_text("name: s\nshards: train.manifest.json\n")
