@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from mmret.data.remote.address import shown
+from mmret.data.remote.address import PIPE, shown
 from mmret.errors import RemoteError
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,10 @@ def retrying(work: Callable[[], Result], address: str, delays_s: Sequence[float]
     try:
         return work()
     except Transient as error:
+        culprit = "the command" if address.startswith(PIPE) else "the network or the server"
         raise RemoteError(
-            f"{shown(address)}: cannot be fetched: {error}, after {len(delays) + 1} tries; look after the network or "
-            "the server, then start again: a run goes on where it stopped"
+            f"{shown(address)}: cannot be fetched: {error}, after {len(delays) + 1} tries; look after {culprit}, then "
+            "start again: a run goes on where it stopped"
         ) from error
 
 

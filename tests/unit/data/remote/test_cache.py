@@ -178,9 +178,8 @@ def test_a_server_that_tells_no_version_is_asked_each_time(server, cache):
 
 
 def test_a_command_that_fails_says_what_it_said(cache):
-    with pytest.raises(
-        RemoteError, match=r"pipe:cat /no/x\.tar: cannot be fetched: exit code 1: .*No such file.*3 tries"
-    ):
+    words = r"pipe:cat /no/x\.tar: cannot be fetched: exit code 1: .*No such file.*3 tries; look after the command"
+    with pytest.raises(RemoteError, match=words):
         cache.shard("pipe:cat /no/x.tar", 1, None)
     with pytest.raises(RemoteError, match=r"exit code 127: .*not found; install the command"):
         cache.shard("pipe:no-such-command-here x.tar", 1, None)
