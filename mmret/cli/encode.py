@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from mmret.cli.arguments import add_encoding, count
 from mmret.cli.console import say
-from mmret.cli.evaluate import find_model
 from mmret.launch import process_count, process_rank
+from mmret.recipe.find_model import find_model
 
 SUMMARY = "encode a corpus, or queries, to disk: restartable, in slices over a job array or ranks"
 

@@ -10,7 +10,7 @@ from mmret.cli.arguments import add_batch_size, add_device, add_json
 from mmret.cli.console import console, say, write_json
 from mmret.errors import ConfigError
 from mmret.launch import process_count
-from mmret.recipe import Recipe, load_recipe
+from mmret.recipe.find_model import find_model
 from mmret.recipe.rerank import RerankConfig
 
 SUMMARY = "measure a checkpoint on benchmarks"
@@ -94,19 +94,3 @@ def run(args: argparse.Namespace) -> int:
             metrics |= suite.means(metrics)
         write_json(metrics)
     return 0
-
-
-def find_model(checkpoint: str) -> tuple[str, Recipe | None]:
-    """The model's folder, and the recipe of the run where `checkpoint` is a run's folder.
-
-    Raises:
-        ConfigError: the run has not finished a stage.
-    """
-    run_folder = Path(checkpoint)
-    if not (run_folder / "recipe.yaml").is_file() or (run_folder / "config.json").is_file():
-        return checkpoint, None
-    recipe = load_recipe(run_folder / "recipe.yaml")
-    for stage in reversed(recipe.stages):
-        if (run_folder / stage.name / "stage.json").is_file():
-            return str(run_folder / stage.name / "model"), recipe
-    raise ConfigError(f"{run_folder}: no stage of this run is finished; mmret run {run_folder / 'recipe.yaml'} goes on")

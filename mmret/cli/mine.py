@@ -6,8 +6,8 @@ import argparse
 
 from mmret.cli.arguments import add_encoding, add_json
 from mmret.cli.console import console, say, write_json
-from mmret.cli.evaluate import find_model
 from mmret.errors import ConfigError
+from mmret.recipe.find_model import find_model
 
 SUMMARY = "find hard negatives for a data source with a trained model; writes a data spec that has them"
 

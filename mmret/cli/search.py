@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmret.cli.arguments import add_encoding, count
 from mmret.cli.console import say
-from mmret.cli.evaluate import find_model
 from mmret.errors import ConfigError
+from mmret.recipe.find_model import find_model
 
 SUMMARY = "write the documents that a checkpoint finds for each question (JSON lines for RAG, or a TREC run)"
 

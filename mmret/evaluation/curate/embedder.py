@@ -15,6 +15,7 @@ from mmret.errors import ConfigError
 from mmret.evaluation.encode import device_of
 from mmret.models.load import load
 from mmret.models.retriever import Retriever
+from mmret.recipe.find_model import find_model
 from mmret.types import Content, Embeddings, Role
 
 OPEN_CLIP = "open_clip:"
@@ -33,23 +34,24 @@ class Embedder(Protocol):
 
 
 def open_embedder(name: str, device: str | None) -> Embedder:
-    """An mmret checkpoint (folder or hub id), or `open_clip:NAME` or `open_clip:NAME/WEIGHTS`.
+    """An mmret checkpoint (folder, run's folder or hub id), or `open_clip:NAME` or `open_clip:NAME/WEIGHTS`.
 
     NAME is an architecture of open_clip or `local-dir:FOLDER`, WEIGHTS a tag that it knows or a file. Weights that are
     not here are fetched by the libraries themselves.
 
     Raises:
         CheckpointError: no checkpoint of a model we know.
-        ConfigError: open_clip cannot open it.
+        ConfigError: open_clip cannot open it, or the run has not finished a stage.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith(OPEN_CLIP):
         return _OpenClip(name.removeprefix(OPEN_CLIP), place)
-    return _Retriever(load(name).to(place))
+    return _Retriever(load(find_model(name)[0]).to(place))
 
 
 def model_identity(name: str) -> str:
     """Digest of a local model's files (names, sizes, times): another model under the same name measures anew."""
+    name = name if name.startswith(OPEN_CLIP) else find_model(name)[0]
     path = Path(name.removeprefix(OPEN_CLIP).removeprefix("local-dir:")).expanduser()
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

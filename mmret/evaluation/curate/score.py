@@ -22,7 +22,7 @@ class ScoreConfig:
     """The score of the positive that fits least, by threshold or by rank."""
 
     model: str = MISSING
-    """A checkpoint of mmret (folder or hub id), `open_clip:NAME/WEIGHTS` or `open_clip:local-dir:FOLDER`."""
+    """A checkpoint of mmret (folder, run or hub id), `open_clip:NAME/WEIGHTS` or `open_clip:local-dir:FOLDER`."""
     threshold: float | None = None
     """Least score; its scale is the model's: cosine, or a sum over query tokens."""
     fraction: float | None = None

@@ -242,7 +242,7 @@ class TestEvaluate:
         assert "name a benchmark" in capsys.readouterr().err
 
     def test_of_a_run_takes_the_last_finished_stage_and_its_benchmarks(self, write):
-        from mmret.cli.evaluate import find_model
+        from mmret.recipe.find_model import find_model
 
         joint = TINY[TINY.index("  - name: mapping") :].replace("name: mapping", "name: joint")
         write(TINY + joint + "evaluation: {benchmarks: [demo/flags]}\n", "runs/tiny/recipe.yaml")

@@ -13,7 +13,9 @@ from mmret.data.curate import FILTERS, Setup
 from mmret.errors import ConfigError
 from mmret.evaluation.curate import FILTERS as WITH_MODELS
 from mmret.evaluation.curate import open_embedder
+from mmret.evaluation.curate.embedder import model_identity
 from mmret.types import Content, EncodedImage
+from tests.fake_tables import TINY
 from tests.unit.data.curate.rows import captioned, picture, run, source
 from tests.unit.evaluation.toy import WordRetriever
 
@@ -158,6 +160,19 @@ def test_an_open_clip_model_scores_pairs(tmp_path, clip):
         vision = model.encode_image(pixels, normalize=True)
         text = model.encode_text(open_clip.tokenize(captions), normalize=True)
     assert [value for _, value in found.steps[0].kept] == pytest.approx((vision * text).sum(-1).tolist(), abs=1e-5)
+
+
+def test_a_runs_folder_means_the_model_of_its_last_finished_stage(write, monkeypatch):
+    opened = []
+    monkeypatch.setattr("mmret.evaluation.curate.embedder.load", lambda name: opened.append(name) or TextPairs())
+    write(TINY, "runs/tiny/recipe.yaml")
+    with pytest.raises(ConfigError, match="no stage of this run is finished"):
+        open_embedder("runs/tiny", "cpu")
+    write("{}", "runs/tiny/mapping/stage.json")
+    open_embedder("runs/tiny", "cpu")
+    before = model_identity("runs/tiny")
+    write("other weights", "runs/tiny/mapping/model/model.safetensors")
+    assert opened == ["runs/tiny/mapping/model"] and model_identity("runs/tiny") != before
 
 
 def test_open_clip_refuses_what_it_cannot_read(clip):
